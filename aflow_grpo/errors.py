@@ -1,0 +1,80 @@
+"""What can go wrong, as a tree.
+
+Two kinds of trouble never mix:
+
+* **A bad rollout is data.** Whatever a policy can do wrong (unparsable text, an unknown operator,
+  an endless loop) and whatever an endpoint can do to us ends as a `Status` and a `FaultKind` on a
+  record; the exceptions under `RolloutFault` carry it there and never reach a user.
+* **Everything else is for a person**: settings, files, keys. Those errors say what was given, what
+  was expected and what to do, in the words of the config key. A bug of ours is none of these
+  and propagates as it is.
+
+    AFlowError
+    ├── ConfigError (ValueError)         a setting is wrong or two settings contradict each other
+    ├── DataError (ValueError)           a file or a row is missing or malformed
+    ├── SandboxUnavailable (RuntimeError)  no way to run untrusted code safely on this machine
+    ├── ExecutorError (RuntimeError)     the executor cannot be used at all (no key, no price)
+    └── RolloutFault                     becomes a status on a record; never shown as a traceback
+        ├── WorkflowFault                the workflow's own doing
+        └── Unavailable                  the endpoint's doing, nobody's fault: masked from learning
+"""
+
+from __future__ import annotations
+
+from aflow_grpo.records import FaultKind
+
+__all__ = [
+    "AFlowError",
+    "ConfigError",
+    "DataError",
+    "ExecutorError",
+    "RolloutFault",
+    "SandboxUnavailable",
+    "Unavailable",
+    "WorkflowFault",
+]
+
+
+class AFlowError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+
+class ConfigError(AFlowError, ValueError):
+    """A setting is wrong; the message names the key, the value given and what is expected."""
+
+
+class DataError(AFlowError, ValueError):
+    """A data file or row is missing or malformed; the message names file, line and field."""
+
+
+class SandboxUnavailable(AFlowError, RuntimeError):
+    """Untrusted code cannot be run safely on this machine; the message says what is missing."""
+
+
+class ExecutorError(AFlowError, RuntimeError):
+    """The executor cannot be used at all (no key, no price); the message says where to set it."""
+
+
+class RolloutFault(AFlowError):
+    """Trouble inside one rollout; caught by the execution, which turns it into a status.
+
+    Args:
+        kind: What precisely went wrong.
+        message: One line for a person, without secrets or host paths.
+    """
+
+    def __init__(self, kind: FaultKind, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.message = message
+
+    def __reduce__(self) -> tuple[type[RolloutFault], tuple[FaultKind, str]]:
+        return type(self), (self.kind, self.message)
+
+
+class WorkflowFault(RolloutFault):
+    """The workflow's own doing: it raised, looped, or overspent its call budget."""
+
+
+class Unavailable(RolloutFault):
+    """No executor tier answered, or the step's deadline passed: the rollout is masked."""

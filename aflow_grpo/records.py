@@ -1,0 +1,356 @@
+"""The frozen records that travel through the program, in the order in which data flows.
+
+Problem -> Completion -> WorkflowSource -> Execution -> Score -> RewardBreakdown -> Rollout.
+Plain data: no behaviour beyond derived properties, every field JSON-serialisable by `to_dict`.
+Units are in the names: `_s` seconds, `_usd` US dollars, `_tokens` tokens.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Literal
+
+__all__ = [
+    "DOMAINS",
+    "Completion",
+    "Domain",
+    "Execution",
+    "FaultKind",
+    "Finding",
+    "OperatorCall",
+    "OperatorSpec",
+    "Parameter",
+    "Problem",
+    "ReturnKey",
+    "RewardBreakdown",
+    "Rollout",
+    "Score",
+    "Status",
+    "Usage",
+    "WorkflowSource",
+    "to_dict",
+]
+
+Domain = Literal["math", "code", "qa"]
+DOMAINS: tuple[Domain, ...] = ("math", "code", "qa")
+
+
+class Status(StrEnum):
+    """How a rollout's execution ended."""
+
+    OK = "ok"
+    """The workflow ran and returned an answer."""
+    CUT = "cut"
+    """The completion hit its length limit, so there is no whole workflow."""
+    INVALID = "invalid"
+    """The text holds no workflow, or validation rejected it; nothing ran."""
+    ERROR = "error"
+    """The workflow raised while running."""
+    TIMEOUT = "timeout"
+    """The workflow's own doing: an endless loop, a spent call budget."""
+    UNAVAILABLE = "unavailable"
+    """The executor was down or the step's deadline passed: nobody's fault, masked from learning."""
+
+
+class FaultKind(StrEnum):
+    """What precisely went wrong; every kind belongs to one status."""
+
+    LENGTH_LIMIT = "length_limit"
+    """cut: the completion ended without an end token."""
+
+    NO_WORKFLOW = "no_workflow"
+    """invalid: neither JSON with `graph_code` nor a workflow class was found."""
+    SYNTAX_ERROR = "syntax_error"
+    """invalid: the graph code does not parse."""
+    BAD_STRUCTURE = "bad_structure"
+    """invalid: no class, no async `__call__`, or code that the interpreter does not take."""
+    BAD_SIGNATURE = "bad_signature"
+    """invalid: `__call__` does not take (self, problem[, entry_point])."""
+    UNKNOWN_OPERATOR = "unknown_operator"
+    """invalid: an awaited attribute is no operator."""
+    FORBIDDEN_OPERATOR = "forbidden_operator"
+    """invalid: the operator exists but this domain may not use it."""
+    BAD_ARGUMENTS = "bad_arguments"
+    """invalid: an operator call has an unknown, missing or doubled argument."""
+    NOT_AWAITED = "not_awaited"
+    """invalid: an operator's result is used without `await`."""
+    BAD_RETURN = "bad_return"
+    """invalid: `__call__` can end without returning (answer, cost)."""
+    UNKNOWN_PROMPT = "unknown_prompt"
+    """invalid: the code names a prompt that is not defined."""
+    UNDEFINED_NAME = "undefined_name"
+    """invalid: the code reads a name that nothing defines."""
+    FORBIDDEN_SYNTAX = "forbidden_syntax"
+    """invalid: an import or construct outside the workflow language."""
+
+    EXCEPTION = "exception"
+    """error: the workflow raised."""
+    BAD_ANSWER = "bad_answer"
+    """error: the workflow returned something that is not text or a number."""
+    MEMORY_LIMIT = "memory_limit"
+    """error: the workflow used more memory than allowed."""
+
+    TIME_LIMIT = "time_limit"
+    """timeout: the workflow computed or slept longer than allowed."""
+    CALL_BUDGET = "call_budget"
+    """timeout: the workflow made more operator calls than allowed."""
+
+    ENDPOINT = "endpoint"
+    """unavailable: no executor tier answered."""
+    DEADLINE = "deadline"
+    """unavailable: the step's deadline passed while the executor was still working."""
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One task to be solved by a workflow."""
+
+    id: str
+    """Unique over all datasets, e.g. ``gsm8k/train/17``."""
+    dataset: str
+    """Where it comes from, e.g. ``sample``, ``gsm8k``; the one-call cost is looked up by it."""
+    domain: Domain
+    """Decides the allowed operators, the scorer and the fallback workflow."""
+    question: str
+    """The question alone, without its context."""
+    answer: str
+    """Gold answer: a value (math), a short answer (qa), a reference solution or "" (code)."""
+    alternatives: tuple[str, ...] = ()
+    """Further accepted answers (qa)."""
+    context: str = ""
+    """The passages that the question is about (qa)."""
+    entry_point: str = ""
+    """Name of the function to write (code)."""
+    test_setup: str = ""
+    """Code that runs before the tests, e.g. imports (code)."""
+    public_tests: tuple[str, ...] = ()
+    """`assert` statements that a workflow's Test operator may run (code)."""
+    hidden_tests: tuple[str, ...] = ()
+    """`assert` statements that decide correctness, never shown to policy or executor (code)."""
+    difficulty: int = 0
+    """1 easy, 2 middle, 3 hard; 0 when nobody knows."""
+
+    @property
+    def text(self) -> str:
+        """What a workflow receives as `problem`: the context, if any, then the question."""
+        if not self.context:
+            return self.question
+        return f"Context: {self.context}\n\nQuestion: {self.question}"
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the policy sampled for one problem."""
+
+    text: str
+    """The decoded completion, without the end token."""
+    prompt_ids: tuple[int, ...]
+    """The prompt's token ids, exactly as the policy saw them."""
+    token_ids: tuple[int, ...]
+    """The sampled ids, the end token included; never re-encoded from text."""
+    logprobs: tuple[float, ...]
+    """Log-probability of each sampled id at the sampling temperature, in nats."""
+    finished: bool
+    """False when the completion hit its length limit."""
+
+
+@dataclass(frozen=True)
+class WorkflowSource:
+    """A workflow as the policy wrote it, after parsing and before validation."""
+
+    graph_code: str
+    """Python source with one workflow class."""
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    """Operator name (or prompt name) -> instruction; empty for plain code."""
+    hybrid: bool = True
+    """True for the JSON form, False for plain code."""
+    repaired: bool = False
+    """True when parsing had to mend the text: it runs, but is not direct and has format 0."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that validation found wrong with a workflow."""
+
+    kind: FaultKind
+    message: str
+    """What was written, what is expected."""
+    line: int | None = None
+    """1-based line in the graph code, where one can be named."""
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One parameter of an operator."""
+
+    name: str
+    type: Literal["str", "int", "bool", "list[str]"]
+    doc: str
+    required: bool = True
+    default: str | int | bool | None = None
+    """Used when `required` is False."""
+
+
+@dataclass(frozen=True)
+class ReturnKey:
+    """One key of the dictionary that an operator returns."""
+
+    name: str
+    type: Literal["str", "bool"]
+    doc: str
+
+
+@dataclass(frozen=True)
+class OperatorSpec:
+    """One operator's contract: the data that prompt, validator, interpreter and simulator read."""
+
+    name: str
+    """Class name, e.g. ``AnswerGenerate``."""
+    attribute: str
+    """Name on `self` in a workflow, e.g. ``answer_generate``."""
+    summary: str
+    parameters: tuple[Parameter, ...]
+    returns: tuple[ReturnKey, ...]
+    llm_calls: tuple[int, int]
+    """Fewest and most executor calls that one operator call makes."""
+    domains: tuple[Domain, ...]
+    """Domains whose workflows may use it."""
+    recommended: tuple[Domain, ...]
+    """Domains whose prompt recommends it."""
+    marker: str
+    """The opening of this operator's executor prompt, by which a server can recognise it."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What executor calls consumed; add two with `+`."""
+
+    calls: int = 0
+    """Answered executor calls."""
+    attempts: int = 0
+    """HTTP attempts, failed ones included; 0 for answers from the journal."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    """List cost of the successful attempts by the price table: what the reward uses."""
+    billed_usd: float = 0.0
+    """What was really paid: retries included, 0 for answers from the journal."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self))
+        )
+
+
+@dataclass(frozen=True)
+class OperatorCall:
+    """One operator call inside an execution."""
+
+    operator: str
+    """The operator's attribute name, e.g. ``answer_generate``."""
+    arguments: Mapping[str, Any]
+    """What the workflow passed, by parameter name."""
+    result: Mapping[str, Any]
+    """What the workflow got back."""
+    usage: Usage
+    seconds: float
+    tiers: tuple[str, ...] = ()
+    """Which executor tiers answered, in order of the calls."""
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What happened when a completion was run as a workflow."""
+
+    status: Status
+    answer: str | None = None
+    """The answer of the policy's own workflow; None unless the status is `ok`."""
+    fault_kind: FaultKind | None = None
+    message: str = ""
+    """What went wrong, for a person; empty when nothing did."""
+    source: WorkflowSource | None = None
+    """The parsed workflow; None when the text holds none."""
+    findings: tuple[Finding, ...] = ()
+    calls: tuple[OperatorCall, ...] = ()
+    usage: Usage = Usage()
+    """Of the policy's own workflow; the fallback's is separate."""
+    seconds: float = 0.0
+    fallback_answer: str | None = None
+    """The fixed workflow's answer when the policy's own did not run: for the user, not rewarded."""
+    fallback_usage: Usage = Usage()
+
+    @property
+    def direct(self) -> bool:
+        """The policy's own workflow ran to an answer as written: no repair, no fallback."""
+        return self.status is Status.OK and self.source is not None and not self.source.repaired
+
+
+@dataclass(frozen=True)
+class Score:
+    """Whether an answer is right."""
+
+    value: float
+    """In [0, 1]; 1 is fully right."""
+    correct: bool
+    detail: str = ""
+    """What was compared, for a person."""
+
+
+@dataclass(frozen=True)
+class RewardBreakdown:
+    """The reward of one rollout, dimension by dimension; every part and the total in points.
+
+    The five dimensions are in [0, weight] (weights 65/15/10/5/5 by default), `total` in [-10, 10].
+    """
+
+    correctness: float
+    efficiency: float
+    simplicity: float
+    format: float
+    repetition: float
+    penalty: float
+    """At most 0; what the fault cost."""
+    total: float
+
+
+@dataclass(frozen=True)
+class Rollout:
+    """Problem + completion + execution + reward; the K rollouts of one problem are a group."""
+
+    problem: Problem
+    completion: Completion
+    execution: Execution
+    score: Score
+    reward: RewardBreakdown
+    group: int
+    """Index of its problem in the batch (axis P)."""
+    member: int
+    """Index within its group (axis G)."""
+
+    @property
+    def masked(self) -> bool:
+        """True when the rollout leaves its group: what happened was nobody's fault."""
+        return self.execution.status is Status.UNAVAILABLE
+
+
+def to_dict(record: Any) -> dict[str, Any]:
+    """A record as plain JSON types: enums become their value, tuples lists."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        if isinstance(value, Mapping):
+            return {str(k): plain(v) for k, v in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [plain(v) for v in value]
+        return str(value) if isinstance(value, StrEnum) else value
+
+    result = plain(record)
+    if not isinstance(result, dict):
+        raise TypeError(
+            f"to_dict takes a record (a dataclass instance), not {type(record).__name__}"
+        )
+    return result
