@@ -103,6 +103,23 @@ class FaultKind(StrEnum):
     DEADLINE = "deadline"
     """unavailable: the step's deadline passed while the executor was still working."""
 
+    @property
+    def status(self) -> Status:
+        """The status that this kind belongs to."""
+        return _STATUS_OF.get(self, Status.INVALID)
+
+
+_STATUS_OF: Mapping[FaultKind, Status] = {
+    FaultKind.LENGTH_LIMIT: Status.CUT,
+    FaultKind.EXCEPTION: Status.ERROR,
+    FaultKind.BAD_ANSWER: Status.ERROR,
+    FaultKind.MEMORY_LIMIT: Status.ERROR,
+    FaultKind.TIME_LIMIT: Status.TIMEOUT,
+    FaultKind.CALL_BUDGET: Status.TIMEOUT,
+    FaultKind.ENDPOINT: Status.UNAVAILABLE,
+    FaultKind.DEADLINE: Status.UNAVAILABLE,
+}
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -348,9 +365,8 @@ def to_dict(record: Any) -> dict[str, Any]:
             return [plain(v) for v in value]
         return str(value) if isinstance(value, StrEnum) else value
 
-    result = plain(record)
-    if not isinstance(result, dict):
+    if not dataclasses.is_dataclass(record) or isinstance(record, type):
         raise TypeError(
             f"to_dict takes a record (a dataclass instance), not {type(record).__name__}"
         )
-    return result
+    return {f.name: plain(getattr(record, f.name)) for f in dataclasses.fields(record)}

@@ -1,0 +1,13 @@
+"""The executor: tiers of OpenAI-compatible endpoints, usage, prices, journal and simulator.
+
+| module | holds |
+|---|---|
+| `tiers` | one endpoint's settings, and where its key comes from |
+| `prices` | the dated price table |
+| `endpoint`, `breaker` | one tier: HTTP, retries, circuit breaker |
+| `client`, `session` | the chain of tiers, and what the operators call |
+| `journal` | the durable store of every answered call |
+| `simulator` | a server that imitates gpt-4o-mini on known problems |
+
+Only this room imports openai and tenacity, and only `endpoint` does so when it is imported.
+"""

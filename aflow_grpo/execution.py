@@ -1,0 +1,221 @@
+"""From a completion to an `Execution`: parse, validate, run, and fall back for the user.
+
+Three levels, as in the source documents: the policy's own workflow, else the fixed workflow of
+the problem's domain, else no answer. Only the first can be rewarded; the fallback's answer and
+usage are kept apart. Trouble is told apart by whose doing it is: what the workflow does becomes
+`invalid`, `error` or `timeout`, what the endpoint or the clock does becomes `unavailable`.
+
+Not here: retries and tiers (`llm`), whether the answer is right (`scoring`), concurrency
+(`rollout`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from aflow_grpo.errors import ConfigError, Unavailable
+from aflow_grpo.llm.client import ExecutorClient, LLMSession
+from aflow_grpo.operators import build_operators, run_operator
+from aflow_grpo.records import (
+    Completion,
+    Execution,
+    FaultKind,
+    Finding,
+    OperatorCall,
+    Problem,
+    Status,
+    Usage,
+    WorkflowSource,
+)
+from aflow_grpo.sandbox import Sandbox
+from aflow_grpo.workflow.interpreter import Interpreter, Outcome
+from aflow_grpo.workflow.library import fallback_workflow
+from aflow_grpo.workflow.parse import parse_completion
+from aflow_grpo.workflow.validate import primary_fault, validate
+
+__all__ = ["ExecutionSettings", "WorkflowExecutor", "inspect_completion"]
+
+
+@dataclass(frozen=True)
+class ExecutionSettings:
+    """Clocks of one execution."""
+
+    timeout_s: float = 180.0
+    """Wall-clock limit of the policy's own workflow, executor calls included."""
+    total_timeout_s: float = 300.0
+    """Wall-clock limit of the workflow and its fallback together."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s <= self.total_timeout_s:
+            raise ConfigError(
+                f"execution.timeout_s={self.timeout_s:g} and "
+                f"execution.total_timeout_s={self.total_timeout_s:g}: expected "
+                "0 < timeout_s <= total_timeout_s. Raise total_timeout_s or lower timeout_s."
+            )
+
+
+def inspect_completion(completion: Completion, problem: Problem) -> Execution:
+    """What can be said of a completion without running it.
+
+    Returns:
+        An `Execution` whose status is `cut` or `invalid` with its findings, or `ok` without an
+        answer when the workflow is valid and may be run.
+    """
+    parsed = parse_completion(completion.text)
+    if not completion.finished:
+        message = "The completion hit its length limit before it ended."
+        return Execution(
+            Status.CUT, fault_kind=FaultKind.LENGTH_LIMIT, message=message, source=parsed.source
+        )
+    findings = parsed.findings
+    if parsed.source is not None:
+        findings = validate(parsed.source, problem.domain)
+    if parsed.source is None or findings:
+        worst = primary_fault(findings)
+        return Execution(
+            Status.INVALID,
+            fault_kind=worst.kind,
+            message=worst.message,
+            source=parsed.source,
+            findings=findings,
+        )
+    return Execution(Status.OK, source=parsed.source)
+
+
+class _Recorder:
+    """Runs the operator calls of one workflow and keeps their records in the order of the calls."""
+
+    def __init__(self, session: LLMSession, problem: Problem, sandbox: Sandbox) -> None:
+        self._session = session
+        self._operators = build_operators(sandbox=sandbox, problem=problem)
+        self._calls: dict[int, OperatorCall] = {}
+
+    @property
+    def calls(self) -> tuple[OperatorCall, ...]:
+        return tuple(self._calls[index] for index in sorted(self._calls))
+
+    @property
+    def cost_usd(self) -> float:
+        return self._session.usage.cost_usd
+
+    async def __call__(
+        self, index: int, attribute: str, arguments: Mapping[str, Any]
+    ) -> Mapping[str, Any]:
+        call = await run_operator(index, attribute, arguments, self._session, self._operators)
+        self._calls[index] = call
+        return call.result
+
+
+class WorkflowExecutor:
+    """Runs workflows on one client, one interpreter and one sandbox, all injected and shared.
+
+    Args:
+        client: The executor's tiers.
+        interpreter: Runs the graph code.
+        sandbox: Runs what the Programmer and Test operators need to run.
+        settings: Clocks.
+    """
+
+    def __init__(
+        self,
+        client: ExecutorClient,
+        interpreter: Interpreter,
+        sandbox: Sandbox,
+        settings: ExecutionSettings | None = None,
+    ) -> None:
+        self._client = client
+        self._interpreter = interpreter
+        self._sandbox = sandbox
+        self._settings = settings or ExecutionSettings()
+
+    async def execute(
+        self, completion: Completion, problem: Problem, *, seed: int, fallback: bool
+    ) -> Execution:
+        """Run what the policy wrote; with `fallback`, answer by the fixed workflow if it fails.
+
+        Never raises for what a policy or an endpoint does: that is in the record's status.
+        """
+        started = time.perf_counter()
+        checked = inspect_completion(completion, problem)
+        if checked.status is Status.OK and checked.source is not None:
+            execution = await self.run(checked.source, problem, seed=seed)
+        else:
+            execution = checked
+        if fallback and execution.status is not Status.OK:
+            left_s = self._settings.total_timeout_s - (time.perf_counter() - started)
+            rescue = await self.run(
+                fallback_workflow(problem.domain), problem, seed=seed + 1, timeout_s=left_s
+            )
+            execution = replace(
+                execution, fallback_answer=rescue.answer, fallback_usage=rescue.usage
+            )
+        return replace(execution, seconds=time.perf_counter() - started)
+
+    async def run(
+        self,
+        source: WorkflowSource,
+        problem: Problem,
+        *,
+        seed: int,
+        timeout_s: float | None = None,
+    ) -> Execution:
+        """Run a valid workflow within `timeout_s` (default: the setting)."""
+        session = self._client.session(seed)
+        recorder = _Recorder(session, problem, self._sandbox)
+        limit_s = self._settings.timeout_s if timeout_s is None else max(timeout_s, 0.0)
+        try:
+            async with asyncio.timeout(limit_s):
+                outcome = await self._interpreter.run(
+                    source,
+                    problem=problem.text,
+                    entry_point=problem.entry_point,
+                    call_operator=recorder,
+                    cost_usd=lambda: recorder.cost_usd,
+                )
+        except TimeoutError:
+            message = f"The executor had not answered within {limit_s:g} s."
+            return self._ended(
+                source, session, recorder, fault=Finding(FaultKind.DEADLINE, message)
+            )
+        except Unavailable as unavailable:
+            return self._ended(
+                source,
+                session,
+                recorder,
+                fault=Finding(unavailable.kind, unavailable.message),
+            )
+        return self._ended(source, session, recorder, outcome=outcome)
+
+    @staticmethod
+    def _ended(
+        source: WorkflowSource,
+        session: LLMSession,
+        recorder: _Recorder,
+        *,
+        outcome: Outcome | None = None,
+        fault: Finding | None = None,
+    ) -> Execution:
+        fault = outcome.fault if outcome is not None else fault
+        usage: Usage = session.usage
+        if fault is None and outcome is not None:
+            return Execution(
+                Status.OK,
+                answer=outcome.answer,
+                source=source,
+                calls=recorder.calls,
+                usage=usage,
+            )
+        assert fault is not None
+        return Execution(
+            fault.kind.status,
+            fault_kind=fault.kind,
+            message=fault.message,
+            source=source,
+            findings=(fault,),
+            calls=recorder.calls,
+            usage=usage,
+        )

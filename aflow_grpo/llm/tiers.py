@@ -1,0 +1,155 @@
+"""One configured endpoint of the executor, and where its key comes from.
+
+The key is looked up in three places: the environment, the YAML value, the configuration object. It
+never enters a `repr`, a message or a log line. Not here: talking to the endpoint (`endpoint`).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from aflow_grpo.errors import ConfigError, ExecutorError
+
+__all__ = ["OPENAI_BASE_URL", "Tier", "check_tiers", "is_loopback", "resolve_key"]
+
+OPENAI_BASE_URL = "https://api.openai.com/v1"
+
+_REFERENCE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Tier:
+    """One endpoint that speaks the OpenAI chat completions API; the first tier is asked first."""
+
+    name: str = "main"
+    """How logs, records and metrics call it."""
+    model: str = "gpt-4o-mini"
+    base_url: str = OPENAI_BASE_URL
+    """Up to and with ``/v1``."""
+    api_key: str | None = field(default=None, repr=False)
+    """A key, or ``${NAME}`` or ``$NAME`` for a variable of the environment (better: a file that
+    holds a key gets shared). Used when the variable `api_key_env` is not set."""
+    api_key_env: str = "OPENAI_API_KEY"
+    """Variable of the environment that is looked at first; empty for none. Give each provider its
+    own, or a tier is sent the key of another."""
+    timeout_s: float = 60.0
+    """Longest wall-clock time of one HTTP attempt."""
+    max_attempts: int = 4
+    """HTTP attempts per call before the next tier is asked."""
+    max_concurrent: int = 32
+    """HTTP attempts in flight at once."""
+    backoff_s: float = 0.5
+    """Wait after the first failed attempt; it doubles, with jitter, up to 20 s. A Retry-After of
+    the endpoint comes first."""
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_tokens: int = 2048
+    """Longest reply."""
+    price: tuple[float, float] | None = None
+    """(USD per million input tokens, USD per million output tokens); None: the price table's."""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "model"):
+            if not getattr(self, name):
+                raise self._wrong(name, "some text")
+        if urlsplit(self.base_url).scheme not in ("http", "https"):
+            raise self._wrong("base_url", "an address like https://api.openai.com/v1")
+        for name in ("timeout_s", "max_attempts", "max_concurrent", "max_tokens"):
+            if getattr(self, name) <= 0:
+                raise self._wrong(name, "more than 0")
+        for name, least, most in (("temperature", 0, 2), ("top_p", 0, 1), ("backoff_s", 0, 60)):
+            if not least <= getattr(self, name) <= most:
+                raise self._wrong(name, f"{least} to {most}")
+        if self.price is not None and (len(self.price) != 2 or min(self.price) < 0):
+            raise self._wrong("price", "[USD per million input tokens, per million output tokens]")
+
+    def _wrong(self, key: str, expected: str) -> ConfigError:
+        value = getattr(self, key)
+        return ConfigError(f"llm.tiers[{self.name}].{key}={value!r}: expected {expected}.")
+
+
+def check_tiers(tiers: Sequence[Tier]) -> None:
+    """Refuse an empty chain or doubled names; warn of two tiers that fail together.
+
+    Raises:
+        ConfigError: There is no tier, or two have one name.
+    """
+    if not tiers:
+        raise ConfigError("llm.tiers is empty: expected at least one tier.")
+    names = [tier.name for tier in tiers]
+    if len(set(names)) != len(names):
+        raise ConfigError(f"llm.tiers have the names {names}: expected each name once.")
+    seen: dict[str, str] = {}
+    for tier in tiers:
+        url = tier.base_url.rstrip("/")
+        if url in seen:
+            _LOG.warning(
+                "llm.tiers: %r and %r have the same base_url, so they fail together; "
+                "give the second another provider.",
+                seen[url],
+                tier.name,
+            )
+        seen.setdefault(url, tier.name)
+
+
+def is_loopback(base_url: str) -> bool:
+    """Whether `base_url` is on this machine, where proxies of the environment do not apply."""
+    host = urlsplit(base_url).hostname or ""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def resolve_key(
+    tier: Tier,
+    index: int,
+    *,
+    keys: Mapping[str, str] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """The key of `tier`: environment, then YAML value, then configuration object.
+
+    Args:
+        tier: Whose key.
+        index: Its position in `llm.tiers`, for the message.
+        keys: The configuration object: tier name -> key.
+        environ: The environment; None: this process's.
+
+    Raises:
+        ExecutorError: None of the three places has a key; the message names all three.
+    """
+    environ = os.environ if environ is None else environ
+    from_environ = environ.get(tier.api_key_env, "") if tier.api_key_env else ""
+    reference = _REFERENCE.fullmatch(tier.api_key or "")
+    variable = (reference[1] or reference[2]) if reference else None
+    from_yaml = environ.get(variable, "") if variable else (tier.api_key or "")
+    if from_environ:
+        if from_yaml and from_yaml != from_environ:
+            _LOG.warning(
+                "llm.tiers[%d].api_key differs from the variable %s, which comes first; "
+                "set llm.tiers[%d].api_key_env to the variable meant for tier %r.",
+                *(index, tier.api_key_env, index, tier.name),
+            )
+        return from_environ
+    key = from_yaml or (keys or {}).get(tier.name, "")
+    if key:
+        return key
+    yaml_state = f"{variable} is not set" if variable else "empty"
+    env_state = tier.api_key_env or f"(llm.tiers[{index}].api_key_env is empty)"
+    raise ExecutorError(
+        f"No API key for tier {tier.name!r}. Looked in (1) the environment variable "
+        f"{env_state}: not set; "
+        f"(2) llm.tiers[{index}].api_key in the YAML file: {yaml_state}; "
+        f"(3) the configuration object's api_keys[{tier.name!r}]: not given. Set one of them, "
+        "or use the simulator, which needs none."
+    )

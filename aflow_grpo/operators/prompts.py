@@ -1,0 +1,174 @@
+"""Every prompt that the executor sees, in one place.
+
+A request has two messages. The system message opens with the contract's marker, by which a server
+recognises the operator, and states the role. The user message holds tagged sections and closes
+with the output format; `custom` alone sends the workflow's own words as they are. `replies` reads
+what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from aflow_grpo.operators.base import contract
+
+__all__ = [
+    "LETTERS",
+    "Prompt",
+    "answer_prompt",
+    "choice_prompt",
+    "code_prompt",
+    "custom_prompt",
+    "format_prompt",
+    "mend_prompt",
+    "program_prompt",
+    "review_prompt",
+    "revise_prompt",
+]
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+"""Labels of the candidates in an ensemble, in order; so many are the most it takes."""
+
+_ROLES = {
+    "custom": "You carry out the instruction you are given.",
+    "answer_generate": "You solve problems step by step and commit to one concise answer.",
+    "custom_code_generate": "You write correct, complete Python functions.",
+    "sc_ensemble": "You pick the candidate that agrees best with the others.",
+    "md_ensemble": "You pick the best of several candidates.",
+    "programmer": "You turn a problem into a small Python program that computes its answer.",
+    "test": "You mend Python code that fails its tests.",
+    "format": "You extract the final answer from a solution.",
+    "review": "You judge whether a solution is right.",
+    "revise": "You rewrite a solution so that it meets the feedback.",
+}
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """One request to the executor."""
+
+    system: str
+    user: str
+
+
+def custom_prompt(text: str, instruction: str) -> Prompt:
+    """The workflow's own words, unchanged."""
+    return _prompt("custom", f"{instruction}\n\n{text}" if instruction else text)
+
+
+def answer_prompt(problem: str, instruction: str) -> Prompt:
+    """Asks for reasoning and a concise answer."""
+    return _tagged(
+        "answer_generate",
+        [("problem", problem), ("instruction", instruction)],
+        "Reason step by step inside <thought>...</thought>, then give only the final answer, as "
+        "short as possible and without explanation, inside <answer>...</answer>.",
+    )
+
+
+def code_prompt(problem: str, entry_point: str, instruction: str) -> Prompt:
+    """Asks for a function."""
+    return _tagged(
+        "custom_code_generate",
+        [("problem", problem), ("entry_point", entry_point), ("instruction", instruction)],
+        f"Define `{entry_point}` and all that it needs in one ```python block; write no tests.",
+    )
+
+
+def choice_prompt(
+    operator: str, problem: str, solutions: Sequence[str], instruction: str
+) -> Prompt:
+    """Asks for the letter of one candidate; `operator` is `sc_ensemble` or `md_ensemble`."""
+    candidates = "\n".join(
+        f'<candidate letter="{letter}">\n{solution}\n</candidate>'
+        for letter, solution in zip(LETTERS, solutions, strict=False)
+    )
+    aim = {
+        "sc_ensemble": "Compare the final answers and choose the one reached most often.",
+        "md_ensemble": "Weigh the candidates against the problem and choose the best one.",
+    }[operator]
+    return _tagged(
+        operator,
+        [("problem", problem), ("instruction", instruction), ("solutions", candidates)],
+        f"{aim} Reply with its letter alone, like this: <choice>A</choice>",
+    )
+
+
+def program_prompt(
+    problem: str, analysis: str, instruction: str, *, solution: str = "", failure: str = ""
+) -> Prompt:
+    """Asks for a program; on a retry with the last program and what went wrong with it."""
+    return _tagged(
+        "programmer",
+        [
+            ("problem", problem),
+            ("instruction", instruction),
+            ("analysis", analysis),
+            ("solution", solution),
+            ("failure", failure),
+        ],
+        "Write one ```python block that defines `solve()`: it takes no arguments and returns the "
+        "answer. Use the standard library only; read no input and print nothing.",
+    )
+
+
+def mend_prompt(
+    problem: str, entry_point: str, solution: str, failure: str, instruction: str
+) -> Prompt:
+    """Asks for mended code."""
+    return _tagged(
+        "test",
+        [
+            ("problem", problem),
+            ("instruction", instruction),
+            ("entry_point", entry_point),
+            ("solution", solution),
+            ("failure", failure),
+        ],
+        "Find the cause of the failure, then give the whole mended code in one ```python block.",
+    )
+
+
+def format_prompt(problem: str, solution: str, instruction: str) -> Prompt:
+    """Asks for the short answer that a solution comes to."""
+    return _tagged(
+        "format",
+        [("problem", problem), ("instruction", instruction), ("solution", solution)],
+        "Give only the final answer that the solution comes to, as a number, a name or a few "
+        "words, inside <answer>...</answer>.",
+    )
+
+
+def review_prompt(problem: str, solution: str, instruction: str) -> Prompt:
+    """Asks for a verdict on a solution."""
+    return _tagged(
+        "review",
+        [("problem", problem), ("instruction", instruction), ("solution", solution)],
+        "Check every step. Reply <verdict>right</verdict>, or <verdict>wrong</verdict> when you "
+        "are sure of a mistake, then say what to mend inside <feedback>...</feedback>.",
+    )
+
+
+def revise_prompt(problem: str, solution: str, feedback: str, instruction: str) -> Prompt:
+    """Asks for a better solution."""
+    return _tagged(
+        "revise",
+        [
+            ("problem", problem),
+            ("instruction", instruction),
+            ("solution", solution),
+            ("feedback", feedback),
+        ],
+        "Give the whole rewritten solution, in the same form, inside <solution>...</solution>.",
+    )
+
+
+def _tagged(operator: str, sections: Sequence[tuple[str, str]], output_format: str) -> Prompt:
+    """Sections in order, the empty ones left out, then what to reply."""
+    parts = [f"<{tag}>\n{text}\n</{tag}>" for tag, text in sections if text]
+    return _prompt(operator, "\n".join([*parts, output_format]))
+
+
+def _prompt(operator: str, user: str) -> Prompt:
+    return Prompt(f"{contract(operator).marker} {_ROLES[operator]}", user)

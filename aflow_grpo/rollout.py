@@ -1,0 +1,199 @@
+"""From problems and completions to scored rollouts: concurrency, seeds, deadlines, order.
+
+The engine runs every completion once, at most `concurrency` at a time, and returns the rollouts in
+the order of the requests, whatever the order in which they finished. A rollout that has not ended
+when the batch's deadline passes is `unavailable`. No Lightning and no torch in here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.execution import WorkflowExecutor, inspect_completion
+from aflow_grpo.records import (
+    Completion,
+    Execution,
+    FaultKind,
+    Problem,
+    Rollout,
+    Score,
+    Status,
+)
+from aflow_grpo.rewards import RewardSettings, compute_reward
+from aflow_grpo.scoring import ScorerSet
+from aflow_grpo.seeds import derive_seed
+
+__all__ = ["RolloutEngine", "RolloutRequest", "RolloutSettings", "make_requests", "rollout_seed"]
+
+
+@dataclass(frozen=True)
+class RolloutSettings:
+    """How a batch of workflows is executed."""
+
+    concurrency: int = 16
+    """Most workflows that run at the same time."""
+    deadline_s: float = 600.0
+    """Wall-clock limit of one batch; what has not ended by then is `unavailable`."""
+    fallback: Literal["never", "evaluation", "always"] = "evaluation"
+    """When the fixed workflow answers in place of one that does not run. Its answer is for the
+    user and never rewarded, so that training by default does not pay for it."""
+
+    def __post_init__(self) -> None:
+        if self.concurrency < 1:
+            raise ConfigError(f"rollout.concurrency={self.concurrency}: expected at least 1.")
+        if self.deadline_s <= 0:
+            raise ConfigError(f"rollout.deadline_s={self.deadline_s:g}: expected more than 0.")
+
+
+@dataclass(frozen=True)
+class RolloutRequest:
+    """One completion to run."""
+
+    problem: Problem
+    completion: Completion
+    seed: int
+    group: int
+    member: int
+
+
+def rollout_seed(run_seed: int, split: str, step: int, problem: Problem, member: int) -> int:
+    """The seed of one rollout's sampling and execution."""
+    return derive_seed(run_seed, split, step, problem.id, member)
+
+
+def make_requests(
+    problems_P: Sequence[Problem],
+    completions_B: Sequence[Completion],
+    seeds_B: Sequence[int],
+    *,
+    group_size: int,
+    first_group: int = 0,
+) -> list[RolloutRequest]:
+    """Pair problems with their groups' completions (B = P x group_size, problem-major).
+
+    Groups are numbered from `first_group`, so that chunks of one batch keep apart.
+    """
+    if not len(completions_B) == len(seeds_B) == len(problems_P) * group_size:
+        raise ValueError(
+            f"{len(problems_P)} problems x {group_size} need as many completions and seeds, got "
+            f"{len(completions_B)} and {len(seeds_B)}"
+        )
+    return [
+        RolloutRequest(
+            problems_P[b // group_size],
+            completion,
+            seed,
+            group=first_group + b // group_size,
+            member=b % group_size,
+        )
+        for b, (completion, seed) in enumerate(zip(completions_B, seeds_B, strict=True))
+    ]
+
+
+class RolloutEngine:
+    """Executes, scores and rewards.
+
+    Args:
+        executor: Runs workflows.
+        scorers: Decide whether an answer is right.
+        reward: Weights, penalties and one-call costs.
+        settings: Concurrency and deadline.
+    """
+
+    def __init__(
+        self,
+        executor: WorkflowExecutor,
+        scorers: ScorerSet,
+        reward: RewardSettings,
+        settings: RolloutSettings | None = None,
+    ) -> None:
+        self._executor = executor
+        self._scorers = scorers
+        self._reward = reward
+        self._settings = settings or RolloutSettings()
+
+    async def run(
+        self,
+        requests: Sequence[RolloutRequest],
+        *,
+        evaluation: bool = False,
+        on_done: Callable[[Rollout], None] | None = None,
+    ) -> list[Rollout]:
+        """Run every request once; the result has the order of the requests.
+
+        Args:
+            requests: What to run.
+            evaluation: Whether this is an evaluation (see `RolloutSettings.fallback`).
+            on_done: Called in the event loop's thread as each rollout ends, for progress.
+        """
+        fallback = self._settings.fallback == "always" or (
+            evaluation and self._settings.fallback == "evaluation"
+        )
+        slots = asyncio.Semaphore(self._settings.concurrency)
+
+        async def one(request: RolloutRequest) -> Rollout:
+            async with slots:
+                execution = await self._executor.execute(
+                    request.completion, request.problem, seed=request.seed, fallback=fallback
+                )
+                rollout = await self._finish(request, execution)
+            if on_done is not None:
+                on_done(rollout)
+            return rollout
+
+        if not requests:
+            return []
+        tasks = [asyncio.create_task(one(request)) for request in requests]
+        try:
+            _, late = await asyncio.wait(tasks, timeout=self._settings.deadline_s)
+        except BaseException:
+            await _cancel(tasks)
+            raise
+        await _cancel(late)
+        return [
+            self._too_late(request) if task in late else task.result()
+            for request, task in zip(requests, tasks, strict=True)
+        ]
+
+    async def inspect(self, requests: Sequence[RolloutRequest]) -> list[Rollout]:
+        """Parse and validate only: no executor call; a valid workflow is `ok` without an answer."""
+        return [
+            self._reward_of(
+                request,
+                inspect_completion(request.completion, request.problem),
+                Score(0.0, correct=False, detail="not executed"),
+            )
+            for request in requests
+        ]
+
+    async def _finish(self, request: RolloutRequest, execution: Execution) -> Rollout:
+        score = await self._scorers.score(request.problem, execution.answer)
+        return self._reward_of(request, execution, score)
+
+    def _too_late(self, request: RolloutRequest) -> Rollout:
+        message = f"rollout.deadline_s={self._settings.deadline_s:g} passed before it ended."
+        execution = Execution(Status.UNAVAILABLE, fault_kind=FaultKind.DEADLINE, message=message)
+        return self._reward_of(request, execution, Score(0.0, correct=False))
+
+    def _reward_of(self, request: RolloutRequest, execution: Execution, score: Score) -> Rollout:
+        return Rollout(
+            problem=request.problem,
+            completion=request.completion,
+            execution=execution,
+            score=score,
+            reward=compute_reward(
+                request.problem, request.completion, execution, score, self._reward
+            ),
+            group=request.group,
+            member=request.member,
+        )
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[Rollout]] | set[asyncio.Task[Rollout]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

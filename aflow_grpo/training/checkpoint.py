@@ -1,0 +1,120 @@
+"""Checkpoints: always the last optimiser-step boundary, always a whole file.
+
+`last.ckpt` is written every `every_n_iterations`, at the end, and when an exception or a signal
+ends the run, unless that happened in the middle of an update, when the previous `last.ckpt`
+stands. `AtomicCheckpointIO` writes beside the target, syncs and renames, so that a kill at any
+moment leaves either the old file or the new one (Lightning's own writer copies across file
+systems).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+
+from aflow_grpo.errors import ConfigError
+
+__all__ = ["AtomicCheckpointIO", "BoundaryCheckpoint", "checkpoint_directory", "last_checkpoint"]
+
+
+def checkpoint_directory(root: str | Path) -> Path:
+    """Where a run in `root` keeps its checkpoints."""
+    return Path(root) / "checkpoints"
+
+
+def last_checkpoint(root: str | Path) -> Path:
+    """The checkpoint that ``--ckpt_path last`` means in `root`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    path = checkpoint_directory(root) / "last.ckpt"
+    if not path.is_file():
+        raise ConfigError(
+            f"--ckpt_path last: {path} does not exist. Give the --trainer.default_root_dir of a "
+            "run that has written a checkpoint, or the path of a checkpoint file."
+        )
+    return path
+
+
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Writes checkpoints so that a crash never leaves half a file."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write to a temporary file beside `path`, sync it, and rename it into place."""
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        try:
+            with temporary.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+        _sync_directory(target.parent)
+
+
+class BoundaryCheckpoint(Checkpoint):
+    """Saves `checkpoints/last.ckpt` under the run's directory, and numbered copies if asked.
+
+    Args:
+        every_n_iterations: Write `last.ckpt` this often.
+        keep_every_n_iterations: Also keep `step_<n>.ckpt` this often; 0 keeps none.
+    """
+
+    def __init__(self, every_n_iterations: int = 10, keep_every_n_iterations: int = 0) -> None:
+        if every_n_iterations < 1:
+            raise ConfigError(
+                f"checkpoint.every_n_iterations={every_n_iterations}: expected at least 1."
+            )
+        if keep_every_n_iterations < 0:
+            raise ConfigError(
+                f"checkpoint.keep_every_n_iterations={keep_every_n_iterations}: "
+                "expected at least 0."
+            )
+        self._every = every_n_iterations
+        self._keep_every = keep_every_n_iterations
+        self._saved_at = -1
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save at the iterations that the settings name."""
+        if pl_module.iteration % self._every == 0:
+            self._save(trainer, pl_module.iteration)
+        if self._keep_every and pl_module.iteration % self._keep_every == 0:
+            directory = checkpoint_directory(trainer.default_root_dir)
+            trainer.save_checkpoint(directory / f"step_{pl_module.iteration:06d}.ckpt")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Save the end, the final evaluation included."""
+        self._save(trainer, pl_module.iteration)
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Save the last boundary when the run is stopped between updates."""
+        if trainer.training and pl_module.at_boundary and pl_module.iteration > self._saved_at:
+            self._save(trainer, pl_module.iteration)
+
+    def _save(self, trainer: L.Trainer, iteration: int) -> None:
+        trainer.save_checkpoint(checkpoint_directory(trainer.default_root_dir) / "last.ckpt")
+        self._saved_at = iteration
+
+
+def _sync_directory(directory: Path) -> None:
+    """Make a rename durable, where the platform lets a directory be opened (POSIX)."""
+    if os.name == "posix":
+        descriptor = os.open(directory, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

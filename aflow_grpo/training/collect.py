@@ -1,0 +1,87 @@
+"""Sampling and executing as one pipeline: while one chunk executes, the next is being sampled."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import lightning as L
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy import Policy
+from aflow_grpo.records import Problem, Rollout
+from aflow_grpo.rollout import make_requests, rollout_seed
+from aflow_grpo.training.rollout_callback import RolloutCallback
+
+__all__ = ["Collected", "Draw", "collect", "rollout_callback_of"]
+
+
+@dataclass(frozen=True)
+class Draw:
+    """What to draw for each problem."""
+
+    split: str
+    """``train``, ``val`` or ``test``: part of every seed."""
+    step: int
+    """Part of every seed; a constant for evaluations, so that before and after are paired."""
+    run_seed: int
+    group_size: int
+    greedy: bool = False
+    execute: bool = True
+    """False checks the structure only."""
+    evaluation: bool = False
+    chunk: int = 64
+    """Sequences sampled at once, rounded up to whole groups."""
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Rollouts in problem-major order (axis B = P x G) and where the time went."""
+
+    rollouts_B: list[Rollout]
+    sample_s: float
+    """Seconds in which the policy was sampling."""
+    wait_s: float
+    """Seconds spent waiting for executions after the last sample was drawn."""
+
+
+def rollout_callback_of(trainer: L.Trainer) -> RolloutCallback:
+    """The trainer's rollout callback.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, RolloutCallback):
+            return callback
+    raise ConfigError(
+        "The Trainer has no RolloutCallback, so nothing can execute workflows. "
+        "Add one: Trainer(callbacks=[RolloutCallback(...)]); the command line always does."
+    )
+
+
+def collect(
+    policy: Policy, trainer: L.Trainer, problems_P: Sequence[Problem], draw: Draw
+) -> Collected:
+    """Sample `draw.group_size` workflows per problem and run (or only check) each of them once."""
+    callback = rollout_callback_of(trainer)
+    started = time.perf_counter()
+    per_chunk = max(1, draw.chunk // draw.group_size)
+    pending = []
+    for first in range(0, len(problems_P), per_chunk):
+        chunk_P = problems_P[first : first + per_chunk]
+        seeds_B = [
+            rollout_seed(draw.run_seed, draw.split, draw.step, problem, member)
+            for problem in chunk_P
+            for member in range(draw.group_size)
+        ]
+        prompts_B = [ids for p in chunk_P for ids in [policy.encode(p)] * draw.group_size]
+        completions_B = policy.sample(prompts_B, seeds_B, greedy=draw.greedy)
+        requests = make_requests(
+            chunk_P, completions_B, seeds_B, group_size=draw.group_size, first_group=first
+        )
+        pending.append(callback.submit(requests, execute=draw.execute, evaluation=draw.evaluation))
+    sampled = time.perf_counter()
+    rollouts_B = [rollout for future in pending for rollout in callback.result(future, trainer)]
+    return Collected(rollouts_B, sampled - started, time.perf_counter() - sampled)

@@ -1,0 +1,113 @@
+"""Every metric name of a run, and the pure functions from records to numbers.
+
+Names are ``split/group/name``, with the domain last where there is one. Sampled figures carry the
+plain name, greedy ones the suffix ``_greedy``. Masked rollouts (status `unavailable`) are counted
+in ``status/unavailable`` and in nothing else.
+
+| name | meaning |
+|---|---|
+| ``reward`` (``/math|code|qa``) | mean total reward, points in [-10, 10] |
+| ``reward/correctness`` ... ``/penalty`` | mean of each part of the reward, in points |
+| ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
+| ``accuracy`` (``/domain``) | share answered right by the policy's own workflow |
+| ``accuracy_with_fallback`` | share answered right for the user, the fallback's answers included |
+| ``fallback_rate`` (``/domain``) | share for which the fixed workflow has to answer |
+| ``validation_failure_rate`` (``/domain``) | share rejected before running (`invalid` or `cut`) |
+| ``cost_usd_per_problem`` (``/domain``) | mean list cost of the policy's own workflow |
+| ``llm_calls_per_problem``, ``tokens/prompt``, ``tokens/completion`` | executor use, means |
+| ``status/<status>``, ``fault/<kind>`` | shares |
+| ``operators/<name>`` | mean calls per workflow that ran |
+| ``length/completion_tokens``, ``length/max``, ``length/prompt_tokens`` | policy tokens |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from statistics import fmean
+
+from aflow_grpo.records import DOMAINS, Rollout, Status
+from aflow_grpo.workflow.contract import OPERATORS
+
+__all__ = ["HEADLINE", "REWARD_PARTS", "rollout_metrics", "valid_rate"]
+
+REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition", "penalty")
+
+HEADLINE: dict[str, Callable[[Rollout], float]] = {
+    "reward": lambda r: r.reward.total,
+    "direct_execution_rate": lambda r: float(r.execution.direct),
+    "accuracy": lambda r: float(r.score.correct),
+    "fallback_rate": lambda r: float(r.execution.status is not Status.OK),
+    "validation_failure_rate": lambda r: float(r.execution.status in (Status.INVALID, Status.CUT)),
+    "cost_usd_per_problem": lambda r: r.execution.usage.cost_usd,
+}
+"""What is reported in total and for each domain."""
+
+
+def rollout_metrics(
+    rollouts: Sequence[Rollout], split: str, *, greedy: bool = False
+) -> dict[str, float]:
+    """All figures of executed rollouts, ready to log.
+
+    Args:
+        rollouts: Executed rollouts, masked ones included.
+        split: ``train``, ``val`` or ``test``.
+        greedy: Whether they were decoded greedily.
+    """
+    suffix = "_greedy" if greedy else ""
+    counted = [r for r in rollouts if not r.masked]
+    metrics: dict[str, float] = {}
+    if rollouts:
+        metrics[f"{split}/status{suffix}/unavailable"] = 1 - len(counted) / len(rollouts)
+    if not counted:
+        return metrics
+    for name, value in HEADLINE.items():
+        metrics[f"{split}/{name}{suffix}"] = fmean(map(value, counted))
+        for domain in DOMAINS:
+            members = [r for r in counted if r.problem.domain == domain]
+            if members:
+                metrics[f"{split}/{name}{suffix}/{domain}"] = fmean(map(value, members))
+    for part in REWARD_PARTS:
+        metrics[f"{split}/reward{suffix}/{part}"] = fmean(getattr(r.reward, part) for r in counted)
+    metrics |= {f"{split}/{name}": value for name, value in _details(counted, suffix).items()}
+    return metrics
+
+
+def valid_rate(rollouts: Sequence[Rollout], split: str) -> dict[str, float]:
+    """The structural check's figures: greedy workflows that are valid as written, not executed."""
+    rates = {f"{split}/valid_rate_greedy": fmean(float(r.execution.direct) for r in rollouts)}
+    for domain in DOMAINS:
+        members = [r for r in rollouts if r.problem.domain == domain]
+        if members:
+            rates[f"{split}/valid_rate_greedy/{domain}"] = fmean(
+                float(r.execution.direct) for r in members
+            )
+    return rates
+
+
+def _details(counted: Sequence[Rollout], suffix: str) -> dict[str, float]:
+    n = len(counted)
+    details: dict[str, float] = {
+        f"llm_calls_per_problem{suffix}": fmean(r.execution.usage.calls for r in counted),
+        f"tokens{suffix}/prompt": fmean(r.execution.usage.prompt_tokens for r in counted),
+        f"tokens{suffix}/completion": fmean(r.execution.usage.completion_tokens for r in counted),
+        f"length{suffix}/completion_tokens": fmean(len(r.completion.token_ids) for r in counted),
+        f"length{suffix}/max": max(len(r.completion.token_ids) for r in counted),
+        f"length{suffix}/prompt_tokens": fmean(len(r.completion.prompt_ids) for r in counted),
+    }
+    statuses = Counter(r.execution.status for r in counted)
+    details |= {
+        f"status{suffix}/{status}": statuses[status] / n
+        for status in Status
+        if status is not Status.UNAVAILABLE
+    }
+    faults = Counter(r.execution.fault_kind for r in counted if r.execution.fault_kind)
+    details |= {f"fault{suffix}/{kind}": count / n for kind, count in faults.items()}
+    ran = [r for r in counted if r.execution.status is Status.OK]
+    if ran:
+        operators = Counter(call.operator for r in ran for call in r.execution.calls)
+        details |= {
+            f"operators{suffix}/{spec.attribute}": operators[spec.attribute] / len(ran)
+            for spec in OPERATORS
+        }
+    return details

@@ -1,0 +1,250 @@
+"""The LightningModule: policy, GRPO update, evaluation.
+
+One `training_step` is one GRPO iteration: sample a group of workflows for each problem of the
+batch, hand them to the rollout callback, turn the rewards into group-relative advantages and
+update the policy. Optimisation is manual, because one batch may mean several optimiser steps
+(`grpo.ppo_epochs`, `grpo.minibatches`) and each of them accumulates over micro-batches.
+
+All randomness is derived from (seed, split, iteration, problem, member); see `seeds.py`.
+Not here: how workflows run (`rollout_callback`), what is printed (`progress`), where metrics go
+(`tracking`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import lightning as L
+import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
+from torch.optim import AdamW
+from torch.optim.lr_scheduler import LambdaLR
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy import Policy
+from aflow_grpo.records import Problem, Rollout
+from aflow_grpo.training.collect import Draw, collect
+from aflow_grpo.training.metrics import rollout_metrics, valid_rate
+from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
+from aflow_grpo.training.tracking import log_rollout_table
+from aflow_grpo.training.update import update_policy
+
+__all__ = ["GRPOModule"]
+
+_STATE_KEY = "aflow_grpo"
+
+
+class GRPOModule(L.LightningModule):
+    """GRPO on a policy that writes workflows.
+
+    Args:
+        policy: The language model that writes workflows.
+        grpo: Group size, advantages, loss, batching of the update.
+        optimizer: AdamW and its schedule.
+        evaluation: How validation and test judge the policy.
+        seed: The run's seed (`seed_everything` on the command line).
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        grpo: GRPOSettings = GRPOSettings(),
+        optimizer: OptimizerSettings = OptimizerSettings(),
+        evaluation: EvaluationSettings = EvaluationSettings(),
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.policy = policy
+        self.grpo = grpo
+        self.optimizer_settings = optimizer
+        self.evaluation = evaluation
+        self.seed = seed
+        self.iteration = 0
+        """Completed GRPO iterations; also the training data's position."""
+        self.evaluations: list[dict[str, float]] = []
+        """The full evaluations of this fit, in order: the first is *before*, the last *after*."""
+        self.at_boundary = True
+        """False in the middle of an update, when weights and optimiser do not belong together."""
+        self._idle_steps = 0
+        self._quick_evaluations = 0
+        self._sampled: list[Rollout] = []
+        self._greedy: list[Rollout] = []
+        self.automatic_optimization = False
+        self.strict_loading = False
+
+    # Setup and state
+
+    def configure_model(self) -> None:
+        """Load the policy's weights (once; Lightning calls this before every stage)."""
+        self.policy.setup()
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """AdamW on the trainable parameters, linear warm-up and decay per optimiser step."""
+        settings = self.optimizer_settings
+        optimizer = AdamW(
+            [p for p in self.policy.parameters() if p.requires_grad],
+            lr=settings.learning_rate,
+            betas=(settings.beta1, settings.beta2),
+            weight_decay=settings.weight_decay,
+        )
+        max_steps = self.trainer.max_steps
+        schedule = LambdaLR(optimizer, lambda step: settings.rate_at(step, max_steps))
+        return [optimizer], [schedule]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the trained weights and our own state only; the base model is not written."""
+        checkpoint["state_dict"] = {
+            f"policy.{name}": tensor for name, tensor in self.policy.trainable_state_dict().items()
+        }
+        checkpoint[_STATE_KEY] = {
+            "iteration": self.iteration,
+            "idle_steps": self._idle_steps,
+            "quick_evaluations": self._quick_evaluations,
+            "evaluations": self.evaluations,
+            "policy": self.policy.fingerprint(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Restore our own state, after checking that the checkpoint is of this policy.
+
+        Raises:
+            ConfigError: The checkpoint was made with another base model, adapter or tokenizer.
+        """
+        state: Mapping[str, Any] = checkpoint.get(_STATE_KEY, {})
+        mine, theirs = self.policy.fingerprint(), state.get("policy")
+        if theirs != mine:
+            raise ConfigError(
+                f"--ckpt_path: the checkpoint was made with policy {theirs}, but model.policy is "
+                f"{mine}. Give the same model.policy settings, or another checkpoint."
+            )
+        self.iteration = int(state["iteration"])
+        self._idle_steps = int(state["idle_steps"])
+        self._quick_evaluations = int(state["quick_evaluations"])
+        self.evaluations = list(state["evaluations"])
+
+    # Training
+
+    def on_train_start(self) -> None:
+        """Full evaluation before the first step of a new run."""
+        if self.iteration == 0 and self.evaluation.at_start:
+            self._full_evaluation()
+
+    def on_train_end(self) -> None:
+        """Full evaluation after the last step."""
+        if self.evaluation.at_end:
+            self._full_evaluation()
+
+    def training_step(self, batch: Sequence[Problem], batch_idx: int) -> STEP_OUTPUT:
+        """One GRPO iteration on the problems of `batch`."""
+        draw = Draw(
+            split="train",
+            step=self.iteration,
+            run_seed=self.seed,
+            group_size=self.grpo.group_size,
+            chunk=self.grpo.sample_batch_size,
+        )
+        self.policy.eval()
+        collected = collect(self.policy, self.trainer, batch, draw)
+        self.policy.train()
+        update = update_policy(self, collected.rollouts_B)
+        self._idle_steps = 0 if update.learned else self._idle_steps + 1
+        self.iteration += 1
+        metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
+        metrics["time/sample_s"] = collected.sample_s
+        metrics["time/execute_s"] = collected.wait_s
+        metrics["time/update_s"] = update.seconds
+        self._log(metrics)
+        self._check_idle()
+        return None
+
+    def _check_idle(self) -> None:
+        if self._idle_steps >= self.grpo.max_idle_steps:
+            raise ConfigError(
+                f"{self._idle_steps} iterations in a row had equal rewards within every group, so "
+                "nothing can be learned (model.grpo.max_idle_steps). Raise model.grpo.group_size, "
+                "start from a policy that sometimes succeeds, or use easier problems."
+            )
+
+    # Evaluation
+
+    def validation_step(self, batch: Sequence[Problem], batch_idx: int) -> None:
+        """Judge one batch: fully by `validate`, quickly in the middle of `fit`."""
+        if not self.trainer.validating:
+            self._greedy += self._draw("val", batch, greedy=True, execute=self._quick_executes)
+        else:
+            self._judge("val", batch)
+
+    def test_step(self, batch: Sequence[Problem], batch_idx: int) -> None:
+        """Judge one batch of test problems fully."""
+        self._judge("test", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log what the batches gave."""
+        if self.trainer.validating:
+            self._report("val")
+            return
+        if self._quick_executes:
+            self._log(rollout_metrics(self._greedy, "val/quick", greedy=True))
+            log_rollout_table(self.logger, self._table(self._greedy), self.iteration, "quick")
+        else:
+            self._log(valid_rate(self._greedy, "val"))
+        self._quick_evaluations += 1
+        self._greedy = []
+
+    def on_test_epoch_end(self) -> None:
+        """Log what the batches gave."""
+        self._report("test")
+
+    @property
+    def _quick_executes(self) -> bool:
+        every = self.evaluation.execute_every
+        return every > 0 and (self._quick_evaluations + 1) % every == 0
+
+    def _full_evaluation(self) -> None:
+        problems: Sequence[Problem] = self.trainer.datamodule.problems("val")  # type: ignore[attr-defined]
+        if problems:
+            self._judge("val", problems)
+            self.evaluations.append(self._report("val"))
+
+    def _judge(self, split: str, problems: Sequence[Problem]) -> None:
+        self._greedy += self._draw(split, problems, greedy=True)
+        if self.evaluation.samples:
+            self._sampled += self._draw(split, problems, greedy=False)
+
+    def _draw(
+        self, split: str, problems: Sequence[Problem], *, greedy: bool, execute: bool = True
+    ) -> list[Rollout]:
+        draw = Draw(
+            split=f"{split}/greedy" if greedy else split,
+            step=0,
+            run_seed=self.seed,
+            group_size=1 if greedy else self.evaluation.samples,
+            greedy=greedy,
+            execute=execute,
+            evaluation=greedy,
+            chunk=self.evaluation.sample_batch_size,
+        )
+        self.policy.eval()
+        return collect(self.policy, self.trainer, problems, draw).rollouts_B
+
+    def _report(self, split: str) -> dict[str, float]:
+        metrics = rollout_metrics(self._sampled, split)
+        metrics |= rollout_metrics(self._greedy, split, greedy=True)
+        self._log(metrics)
+        log_rollout_table(self.logger, self._table(self._greedy), self.iteration, split)
+        self._sampled, self._greedy = [], []
+        return metrics
+
+    def _table(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
+        """Evenly spaced rows, so that every domain and level is seen."""
+        rows = min(self.evaluation.table_rows, len(rollouts))
+        return [rollouts[i * len(rollouts) // rows] for i in range(rows)]
+
+    def _log(self, metrics: Mapping[str, float]) -> None:
+        """To the logger under our own step, and to Lightning for callbacks that monitor."""
+        for logger in self.loggers:
+            logger.log_metrics(dict(metrics), step=self.iteration)
+        self.trainer.callback_metrics.update(  # type: ignore[attr-defined]
+            {name: torch.tensor(value) for name, value in metrics.items()}
+        )

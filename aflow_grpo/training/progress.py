@@ -1,0 +1,206 @@
+"""What a person sees while a run goes on, and the table at its end.
+
+On a terminal: one live line with rate, time left, reward, direct-execution rate and spend.
+Elsewhere: a plain line now and then. At the end of `fit`: before -> after per domain, where the
+run is, what to try next. `validate` and `test` end with the same table for one moment.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from aflow_grpo.records import DOMAINS
+from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.training.tracking import RunLogger
+
+__all__ = ["ProgressReporter", "evaluation_table"]
+
+_ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
+    ("runs directly, sampled", "direct_execution_rate", lambda v: f"{v:.1%}"),
+    ("runs directly, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.1%}"),
+    ("accuracy, sampled", "accuracy", lambda v: f"{v:.1%}"),
+    ("accuracy, greedy", "accuracy_greedy", lambda v: f"{v:.1%}"),
+    ("reward, sampled (-10 to 10)", "reward", lambda v: f"{v:+.2f}"),
+    ("fallback needed, sampled", "fallback_rate", lambda v: f"{v:.1%}"),
+    ("executor USD per 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.3f}"),
+)
+
+
+def evaluation_table(
+    title: str, split: str, after: Mapping[str, float], before: Mapping[str, float] | None = None
+) -> Table:
+    """Headline figures in total and per domain; with `before`, as ``before -> after``."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    table.add_column("")
+    for column in ("all", *DOMAINS):
+        table.add_column(column, justify="right")
+    for label, name, text in _ROWS:
+        cells = []
+        for suffix in ("", *(f"/{domain}" for domain in DOMAINS)):
+            key = f"{split}/{name}{suffix}"
+            now = text(after[key]) if key in after else "–"
+            then = text(before[key]) if before and key in before else "–"
+            cells.append(f"{then} → {now}" if before is not None else now)
+        table.add_row(label, *cells)
+    return table
+
+
+class ProgressReporter(L.Callback):
+    """Live progress on a terminal, plain lines elsewhere, a table at the end.
+
+    Args:
+        every_n_iterations: How often a plain line is written where there is no terminal.
+        quiet: Only warnings, errors and the final table.
+    """
+
+    def __init__(self, every_n_iterations: int = 10, quiet: bool = False) -> None:
+        self._every = max(1, every_n_iterations)
+        self._quiet = quiet
+        self._console = Console(highlight=False)
+        self._live: Progress | None = None
+        self._task: Any = None
+        self._started = time.monotonic()
+        self._first_iteration = 0
+
+    # fit
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Say what is being trained, on what, executed by whom."""
+        rollouts = rollout_callback_of(trainer)
+        self._say(f"Policy    {pl_module.policy.describe()}")
+        self._say(f"Executor  {rollouts.executor_name}; operator code in: {rollouts.sandbox_mode}")
+        self._say(f"Run       {trainer.default_root_dir}")
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Announce the evaluation that the module is about to do."""
+        self._first_iteration = pl_module.iteration
+        if pl_module.iteration == 0 and pl_module.evaluation.at_start:
+            self._begin_evaluation(trainer, pl_module, "before")
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Switch from evaluation to training progress."""
+        if pl_module.iteration == self._first_iteration:
+            self._started = time.monotonic()
+            total = trainer.max_steps if trainer.max_steps > 0 else None
+            self._begin("training", total, completed=pl_module.iteration)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """One more iteration."""
+        text = self._headline(trainer)
+        if self._live is not None:
+            self._live.update(self._task, completed=pl_module.iteration, description=text)
+        elif pl_module.iteration % self._every == 0 or pl_module.iteration == 1:
+            done = pl_module.iteration - self._first_iteration
+            pace = (time.monotonic() - self._started) / max(1, done)
+            end = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
+            left = f", {(trainer.max_steps - pl_module.iteration) * pace:.0f} s left" if end else ""
+            self._say(f"step {pl_module.iteration}{end}  {text}  {pace:.1f} s/step{left}")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Announce the evaluation that the module is about to do."""
+        self._end()
+        if pl_module.evaluation.at_end:
+            self._begin_evaluation(trainer, pl_module, "after")
+
+    def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The table, where the run is, and what to try next."""
+        self._end()
+        if pl_module.evaluations:
+            before, after = pl_module.evaluations[0], pl_module.evaluations[-1]
+            title = f"Validation, before → after {pl_module.iteration} steps"
+            self._console.print(evaluation_table(title, "val", after, before))
+        self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
+        for line in _next_commands(trainer):
+            self._console.print(f"  {line}", soft_wrap=True)
+
+    # validate, test
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The table, after `validate` only."""
+        if trainer.validating and not trainer.sanity_checking:
+            self._show(trainer, "val", "Validation")
+
+    def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The table."""
+        self._show(trainer, "test", "Test")
+
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._end()
+
+    def _show(self, trainer: L.Trainer, split: str, title: str) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        self._console.print(evaluation_table(title, split, metrics))
+
+    def _begin_evaluation(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
+        problems = len(trainer.datamodule.problems("val"))  # type: ignore[attr-defined]
+        total = problems * (pl_module.evaluation.samples + 1)
+        self._say(f"Judging the policy {moment} training: {problems} problems, {total} workflows …")
+
+    def _begin(self, description: str, total: int | None, completed: int = 0) -> None:
+        self._end()
+        if self._quiet or not self._console.is_terminal:
+            return
+        self._live = Progress(
+            MofNCompleteColumn(),
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._live.start()
+        self._task = self._live.add_task(description, total=total, completed=completed)
+
+    def _end(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _headline(self, trainer: L.Trainer) -> str:
+        metrics = trainer.callback_metrics
+        spent = rollout_callback_of(trainer).client.usage.cost_usd
+        return (
+            f"reward {metrics['train/reward']:+.2f}  "
+            f"direct {metrics['train/direct_execution_rate']:.0%}  "
+            f"accuracy {metrics['train/accuracy']:.0%}  ${spent:.3f}"
+        )
+
+    def _say(self, line: str) -> None:
+        if not self._quiet:
+            self._console.print(line, soft_wrap=True)
+
+
+def _next_commands(trainer: L.Trainer) -> list[str]:
+    """Commands that make sense after this run, to be copied as they are."""
+    configs = [
+        f"--config {shlex.quote(sys.argv[i + 1])}"
+        for i, argument in enumerate(sys.argv[:-1])
+        if argument in ("--config", "-c")
+    ]
+    root = shlex.quote(str(trainer.default_root_dir))
+    chosen = " ".join([*configs, f"--trainer.default_root_dir {root}"])
+    lines = [f"aflow-grpo test {chosen} --ckpt_path last"]
+    if isinstance(trainer.logger, RunLogger):
+        lines.insert(0, f"mlflow ui --backend-store-uri {shlex.quote(trainer.logger.tracking_uri)}")
+    return lines

@@ -1,0 +1,208 @@
+"""The rollout callback: owns the event loop, the executor's clients, the sandbox and the simulator.
+
+`training_step` calls it with completions and gets rollouts back. Everything it owns is opened once
+per run, when Lightning sets the stage up, and closed when the stage ends or an exception ends it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import lightning as L
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.execution import ExecutionSettings, WorkflowExecutor
+from aflow_grpo.llm.client import ExecutorClient
+from aflow_grpo.llm.journal import Journal
+from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
+from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.records import Problem, Rollout
+from aflow_grpo.rewards import RewardSettings
+from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
+from aflow_grpo.sandbox import Sandbox
+from aflow_grpo.scoring import ScorerSet
+from aflow_grpo.training.event_loop import EventLoopThread
+from aflow_grpo.workflow.contract import OPERATORS
+from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
+
+__all__ = ["RolloutCallback", "SandboxSettings"]
+
+
+@dataclass(frozen=True)
+class SandboxSettings:
+    """Where the code that operators write is run."""
+
+    workers: int = 2
+    """Jobs at the same time."""
+    timeout_s: float = 10.0
+    """Wall-clock limit of one job."""
+    memory_mb: int = 1024
+    """Address space of one job."""
+
+
+class RolloutCallback(L.Callback):
+    """Executes workflows for the module.
+
+    Args:
+        tiers: The executor's endpoints in order of preference. May be empty with a simulator.
+        simulator: Settings of the simulated executor, then the only tier; null uses `tiers`.
+        journal: Keep every executor call in `journal.db`, so that none is paid for twice.
+        execution: Clocks of one workflow.
+        interpreter: Limits of the interpreter that runs workflow code.
+        sandbox: Limits of the processes that run operator-written code.
+        reward: Weights, penalties, one-call costs.
+        rollout: Concurrency, deadline, fallback.
+    """
+
+    def __init__(
+        self,
+        tiers: list[Tier] | None = None,
+        simulator: SimulatorSettings | None = None,
+        journal: bool = True,
+        execution: ExecutionSettings = ExecutionSettings(),
+        interpreter: InterpreterLimits = InterpreterLimits(),
+        sandbox: SandboxSettings = SandboxSettings(),
+        reward: RewardSettings = RewardSettings(),
+        rollout: RolloutSettings = RolloutSettings(),
+    ) -> None:
+        self.tiers = list(tiers or [])
+        self.simulator_settings = simulator
+        self.journal = journal
+        self.execution = execution
+        self.interpreter = interpreter
+        self.sandbox = sandbox
+        self.reward = reward
+        self.rollout = rollout
+        self._open: _Opened | None = None
+        self._sigterm = False
+
+    @property
+    def client(self) -> ExecutorClient:
+        """The executor's client, for its totals."""
+        return self._opened.client
+
+    @property
+    def sandbox_mode(self) -> str:
+        """How operator-written code is confined: ``jail``, ``jail+bwrap`` or ``monty``."""
+        return self._opened.sandbox.mode
+
+    @property
+    def executor_name(self) -> str:
+        """``simulator`` or the first tier's model."""
+        return "simulator" if self.simulator_settings is not None else self.tiers[0].model
+
+    @property
+    def _opened(self) -> _Opened:
+        if self._open is None:
+            raise RuntimeError(
+                "The rollout callback is used before its setup or after its teardown."
+            )
+        return self._open
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Open everything; Lightning has set the datamodule up by now."""
+        if self._open is not None:
+            return
+        problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
+        self._open = self._start(problems, Path(trainer.default_root_dir))
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Close everything."""
+        self.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        """Close everything; Lightning skips teardown after an exception."""
+        self.close()
+
+    def submit(
+        self, requests: Sequence[RolloutRequest], *, execute: bool = True, evaluation: bool = False
+    ) -> Future[list[Rollout]]:
+        """Start running `requests` (or only checking their structure); see `result`."""
+        engine = self._opened.engine
+        work = engine.run(requests, evaluation=evaluation) if execute else engine.inspect(requests)
+        return self._opened.loop.submit(work)
+
+    def result(self, future: Future[list[Rollout]], trainer: L.Trainer) -> list[Rollout]:
+        """Wait for what `submit` started; SIGTERM and Ctrl-C cancel it and propagate."""
+
+        def poll() -> None:
+            if trainer.received_sigterm:
+                raise SIGTERMException
+
+        return self._opened.loop.result(future, poll=poll)
+
+    def close(self) -> None:
+        """Cancel what runs, close clients, processes and the loop; a second call does nothing."""
+        opened, self._open = self._open, None
+        if opened is not None:
+            opened.close()
+
+    def _start(self, problems: Sequence[Problem], directory: Path) -> _Opened:
+        if self.simulator_settings is None and not self.tiers:
+            raise ConfigError(
+                "rollout.tiers is empty and rollout.simulator is null: nothing can execute "
+                "workflows. Give a tier (see configs/llm/openai.yaml) or simulator settings ({} for defaults)."
+            )
+        opened = _Opened()
+        try:
+            opened.start(self, problems, directory)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+
+@dataclass
+class _Opened:
+    """What is open during a run, in the order in which it was opened."""
+
+    loop: EventLoopThread = field(default_factory=EventLoopThread)
+    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    client: ExecutorClient = field(init=False)
+    sandbox: Sandbox = field(init=False)
+    engine: RolloutEngine = field(init=False)
+
+    def start(self, settings: RolloutCallback, problems: Sequence[Problem], root: Path) -> None:
+        self.loop.run(self._start(settings, problems, root))
+
+    async def _start(
+        self, settings: RolloutCallback, problems: Sequence[Problem], root: Path
+    ) -> None:
+        stack = self.stack
+        tiers = settings.tiers
+        if settings.simulator_settings is not None:
+            markers = {spec.attribute: spec.marker for spec in OPERATORS}
+            simulator = Simulator(problems, markers, settings.simulator_settings)
+            simulator.start()
+            stack.callback(simulator.close)
+            tiers = [simulator.tier()]
+        journal = None
+        if settings.journal:
+            root.mkdir(parents=True, exist_ok=True)
+            journal = Journal(root / "journal.db")
+            stack.callback(journal.close)
+        self.client = ExecutorClient(tiers, journal=journal)
+        stack.push_async_callback(self.client.aclose)
+        limits = settings.sandbox
+        self.sandbox = await stack.enter_async_context(
+            Sandbox(workers=limits.workers, timeout_s=limits.timeout_s, memory_mb=limits.memory_mb)
+        )
+        interpreter = await stack.enter_async_context(
+            Interpreter(workers=settings.rollout.concurrency, limits=settings.interpreter)
+        )
+        executor = WorkflowExecutor(self.client, interpreter, self.sandbox, settings.execution)
+        self.engine = RolloutEngine(
+            executor, ScorerSet(self.sandbox), settings.reward, settings.rollout
+        )
+
+    def close(self) -> None:
+        self.loop.cancel_all()
+        self.loop.run(self.stack.aclose())
+        self.loop.close()

@@ -1,0 +1,205 @@
+"""Drives one workflow's session from suspension to suspension; operator calls go in rounds.
+
+See `interpreter` for why rounds. Nothing here knows of pools or of what operators do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic_monty import (
+    AsyncFunctionSnapshot,
+    AsyncMontySession,
+    AsyncNameLookupSnapshot,
+    AsyncSnapshot,
+    ExternalSettledResult,
+    MontyComplete,
+)
+
+from aflow_grpo.errors import Unavailable, WorkflowFault
+from aflow_grpo.records import FaultKind, Finding
+from aflow_grpo.workflow.anatomy import WorkflowClass
+from aflow_grpo.workflow.binding import BindError, bind_arguments
+from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.workflow.limits import InterpreterLimits
+from aflow_grpo.workflow.prelude import (
+    HOST_FUNCTION,
+    OPERATOR_NAMES,
+    driver_code,
+    prelude_code,
+)
+
+__all__ = ["CallOperator", "Drive", "GetCost", "Stopped"]
+
+CallOperator = Callable[[int, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
+"""Makes one operator call: (index of the call in the workflow, operator's attribute, arguments by
+name with defaults filled in, and `instruction` where `prompts` gives one) -> the result by key."""
+
+GetCost = Callable[[], float]
+"""The workflow's list cost so far, in USD."""
+
+_RETURNED = {
+    "not_a_pair": "`__call__` returned a {}; expected (answer, cost)",
+    "not_text": "the answer is a {}; expected text or a number",
+    "too_long": "the answer has {} characters, more than allowed",
+}
+
+
+class Stopped(Exception):
+    """The host ended the run; caught by the interpreter.
+
+    Args:
+        fault: Why.
+    """
+
+    def __init__(self, fault: Finding) -> None:
+        super().__init__(fault.message)
+        self.fault = fault
+
+
+class _Call(NamedTuple):
+    """An operator call that the program has made and waits for."""
+
+    number: int
+    attribute: str
+    arguments: dict[str, Any]
+
+
+class Drive:
+    """One run of one workflow in one session.
+
+    Args:
+        session: A fresh session of the interpreter.
+        limits: What the workflow may use.
+        prompts: The workflow's prompts.
+        call_operator: Makes the operator calls.
+        get_cost: Read after each round of calls.
+    """
+
+    def __init__(
+        self,
+        session: AsyncMontySession,
+        limits: InterpreterLimits,
+        prompts: Mapping[str, str],
+        call_operator: CallOperator,
+        get_cost: GetCost,
+    ) -> None:
+        self._session = session
+        self._limits = limits
+        self._prompts = dict(prompts)
+        self._call_operator = call_operator
+        self._get_cost = get_cost
+        self._deadline = asyncio.get_running_loop().time() + limits.timeout_s
+        self._issued = 0
+        self.calls_made = 0
+        """Operator calls made so far."""
+        self.operator_faults: dict[str, FaultKind] = {}
+        """Message -> kind of the faults that operators raised inside the workflow."""
+
+    async def run(self, code: str, workflow: WorkflowClass, problem: str, entry_point: str) -> str:
+        """Runs the workflow to its answer.
+
+        Raises:
+            Stopped: When a budget of the host is spent or the answer is no text.
+            MontyError: Whatever the interpreter raises.
+            Unavailable: From an operator, or when the wall-clock time is over.
+        """
+        prompts = {"_prompts": self._prompts}
+        await self._feed(prelude_code(), prompts | {"_names": OPERATOR_NAMES})
+        await self._feed(code, {})
+        inputs = prompts | {"_problem": problem, "_entry_point": entry_point}
+        driver = driver_code(workflow, self._limits.max_answer_chars)
+        kind, detail = await self._feed(driver, inputs)
+        if kind != "answer":
+            raise Stopped(Finding(FaultKind.BAD_ANSWER, _RETURNED[kind].format(detail)))
+        return str(detail)
+
+    async def _feed(self, code: str, inputs: dict[str, Any]) -> Any:
+        """Runs one input to its end, answering every suspension; returns its last value."""
+        waiting: dict[int, _Call] = {}
+        snapshot: AsyncSnapshot = await self._session.feed_start(
+            code, inputs=inputs, print_callback=_discard
+        )
+        while not isinstance(snapshot, MontyComplete):
+            if isinstance(snapshot, AsyncFunctionSnapshot):
+                snapshot = await self._on_function(snapshot, waiting)
+            elif isinstance(snapshot, AsyncNameLookupSnapshot):
+                snapshot = await snapshot.resume()  # no value: a NameError inside
+            else:
+                ready = {i: waiting.pop(i) for i in sorted(snapshot.pending_call_ids)}
+                snapshot = await snapshot.resume(await self._round(ready))
+        return snapshot.output
+
+    async def _on_function(
+        self, snapshot: AsyncFunctionSnapshot, waiting: dict[int, _Call]
+    ) -> AsyncSnapshot:
+        """Takes note of an operator call, or refuses any other one."""
+        if snapshot.is_os_function:
+            return await snapshot.resume_not_handled()
+        if snapshot.function_name != HOST_FUNCTION:
+            message = f"name '{snapshot.function_name}' is not defined"
+            return await snapshot.resume({"exc_type": "NameError", "message": message})
+        try:
+            attribute, arguments = self._bind(snapshot)
+        except BindError as error:
+            return await snapshot.resume({"exc_type": "TypeError", "message": str(error)})
+        if self._issued >= self._limits.max_operator_calls:
+            limit = self._limits.max_operator_calls
+            raise Stopped(
+                Finding(FaultKind.CALL_BUDGET, f"it made more than {limit} operator calls")
+            )
+        waiting[snapshot.call_id] = _Call(self._issued, attribute, arguments)
+        self._issued += 1
+        return await snapshot.resume({"future": ...})
+
+    def _bind(self, snapshot: AsyncFunctionSnapshot) -> tuple[str, dict[str, Any]]:
+        try:
+            attribute, positional, keywords = snapshot.args
+            spec = OPERATORS_BY_ATTRIBUTE[attribute]
+        except (ValueError, TypeError, KeyError):
+            # A workflow that calls the host function itself, or a number of too many digits.
+            raise BindError("an operator's arguments must be text, numbers or lists") from None
+        limit = self._limits.max_argument_chars
+        return attribute, bind_arguments(spec, positional, keywords, self._prompts, limit)
+
+    async def _round(self, ready: Mapping[int, _Call]) -> dict[int, ExternalSettledResult]:
+        """Makes all calls of a round at once; their results in the order of the calls."""
+        self.calls_made += len(ready)
+        tasks = [
+            asyncio.ensure_future(self._call_operator(call.number, call.attribute, call.arguments))
+            for call in ready.values()
+        ]
+        remaining = self._deadline - asyncio.get_running_loop().time()
+        try:
+            _, late = await asyncio.wait(tasks, timeout=max(0.0, remaining))
+        finally:
+            for task in tasks:
+                task.cancel()
+        if late:
+            await asyncio.gather(*late, return_exceptions=True)
+            raise Unavailable(
+                FaultKind.DEADLINE,
+                f"operators were still at work after {self._limits.timeout_s:g} s",
+            )
+        settled = [self._settle(task) for task in tasks]
+        cost = self._get_cost()
+        return {
+            call_id: {"return_value": [dict(result), cost]}
+            if not isinstance(result, WorkflowFault)
+            else {"exc_type": "RuntimeError", "message": result.message}
+            for call_id, result in zip(ready, settled, strict=True)
+        }
+
+    def _settle(self, task: asyncio.Future[Mapping[str, Any]]) -> Mapping[str, Any] | WorkflowFault:
+        """A call's result or its fault; anything else that it raised propagates."""
+        try:
+            return task.result()
+        except WorkflowFault as fault:
+            self.operator_faults[fault.message] = fault.kind
+            return fault
+
+
+def _discard(stream: str, text: str) -> None:
+    """What a workflow prints goes nowhere."""
