@@ -18,8 +18,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from aflow_grpo.errors import ConfigError, Unavailable
-from aflow_grpo.llm.client import ExecutorClient, LLMSession
-from aflow_grpo.operators import build_operators, run_operator
+from aflow_grpo.llm.client import ExecutorClient
+from aflow_grpo.llm.session import LLMSession
+from aflow_grpo.operators.registry import build_operators, run_operator
 from aflow_grpo.records import (
     Completion,
     Execution,
@@ -31,7 +32,7 @@ from aflow_grpo.records import (
     Usage,
     WorkflowSource,
 )
-from aflow_grpo.sandbox import Sandbox
+from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.interpreter import Interpreter, Outcome
 from aflow_grpo.workflow.library import fallback_workflow
 from aflow_grpo.workflow.parse import parse_completion
@@ -174,7 +175,7 @@ class WorkflowExecutor:
                     problem=problem.text,
                     entry_point=problem.entry_point,
                     call_operator=recorder,
-                    cost_usd=lambda: recorder.cost_usd,
+                    get_cost=lambda: recorder.cost_usd,
                 )
         except TimeoutError:
             message = f"The executor had not answered within {limit_s:g} s."
@@ -213,9 +214,8 @@ class WorkflowExecutor:
         return Execution(
             fault.kind.status,
             fault_kind=fault.kind,
-            message=fault.message,
+            message=fault.message if fault.line is None else f"line {fault.line}: {fault.message}",
             source=source,
-            findings=(fault,),
             calls=recorder.calls,
             usage=usage,
         )

@@ -159,7 +159,7 @@ class RewardSettings:
     weights: RewardWeights = field(default_factory=RewardWeights)
     """Points per dimension."""
     penalties: RewardPenalties | None = None
-    """What faults cost; left out, the preset's own numbers."""
+    """What faults cost; left out, the preset's own numbers, given, it replaces all of them."""
     mode: Literal["gated", "additive"] = "gated"
     """`gated`: efficiency and simplicity count only for a right answer; `additive`: for every
     workflow that ran to an answer, as in the source documents (in a group of wrong answers it

@@ -24,7 +24,7 @@ from aflow_grpo.records import (
     Status,
 )
 from aflow_grpo.rewards import RewardSettings, compute_reward
-from aflow_grpo.scoring import ScorerSet
+from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.seeds import derive_seed
 
 __all__ = ["RolloutEngine", "RolloutRequest", "RolloutSettings", "make_requests", "rollout_seed"]

@@ -61,7 +61,7 @@ def ran(calls: int = 1, ratio: float = 1.0, **changes: Any) -> Execution:
 
 
 def failed(status: Status, kind: FaultKind, *more: FaultKind, **changes: Any) -> Execution:
-    findings = ()
+    findings: tuple[Finding, ...] = ()
     if status is Status.INVALID:
         findings = tuple(Finding(k, "x") for k in (kind, *more))
     source = None if kind in (FaultKind.NO_WORKFLOW, FaultKind.LENGTH_LIMIT) else SOURCE

@@ -1,0 +1,1 @@
+"""Problems: reading data sets, generating samples, drawing batches in the domains' proportions."""

@@ -244,9 +244,8 @@ class _Wait(tenacity.wait.wait_base):
     """Exponential with jitter, but what the endpoint asks for comes first."""
 
     def __init__(self, backoff_s: float) -> None:
-        self._backoff = tenacity.wait_exponential_jitter(
-            initial=backoff_s, max=_MAX_WAIT_S, jitter=backoff_s
-        )
+        exponential = tenacity.wait_exponential(multiplier=backoff_s, max=_MAX_WAIT_S)
+        self._backoff = exponential + tenacity.wait_random(0, backoff_s)
 
     def __call__(self, retry_state: tenacity.RetryCallState) -> float:
         error = retry_state.outcome.exception() if retry_state.outcome else None

@@ -30,7 +30,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS calls (
     key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     cost_usd REAL NOT NULL, created REAL NOT NULL) WITHOUT ROWID"""
-_INSERT = "INSERT OR IGNORE INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"
 _SELECT = (
     "SELECT model, tier, reply, prompt_tokens, completion_tokens, cost_usd FROM calls WHERE key = ?"
 )

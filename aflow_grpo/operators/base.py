@@ -75,7 +75,7 @@ class Operator(ABC):
 
     spec: ClassVar[OperatorSpec]
 
-    async def __call__(self, llm: LLM, **arguments: Any) -> Result:
+    async def __call__(self, llm: LLM, /, **arguments: Any) -> Result:
         """Run the operator on a workflow's arguments.
 
         Args:

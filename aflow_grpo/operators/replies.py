@@ -37,19 +37,17 @@ class Choice:
     """Reads one letter as an index below `count`; one object serves one question.
 
     `A`, `(A)`, `A.` and `**A**` are letters, a sentence is not. Refuses a first reply that names
-    no candidate, so that it is asked again, and takes `otherwise` for the second.
+    no candidate, so that it is asked again, and takes the first candidate for a second one.
 
     Args:
         count: How many candidates there are.
-        otherwise: The index that stands in for a second unusable reply.
     """
 
-    def __init__(self, count: int, otherwise: int | None = 0) -> None:
+    def __init__(self, count: int) -> None:
         self._count = count
-        self._otherwise = otherwise
         self._refused = False
 
-    def parse(self, text: str) -> int | None:
+    def parse(self, text: str) -> int:
         """The chosen index.
 
         Raises:
@@ -59,7 +57,7 @@ class Choice:
         if index is not None:
             return index
         if self._refused:
-            return self._otherwise
+            return 0
         self._refused = True
         last = chr(ord("A") + self._count - 1)
         raise ValueError(f"expected one letter from A to {last}, as in <choice>A</choice>.")

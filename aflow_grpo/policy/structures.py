@@ -88,6 +88,7 @@ def _once(source: _Source, _rng: random.Random) -> tuple[tuple[str, ...], str]:
 
 def _vote(source: _Source, rng: random.Random) -> tuple[tuple[str, ...], str]:
     """Three samples in a loop or comprehension, then an ensemble."""
+    sample: tuple[str, ...]
     if rng.random() < 0.5:
         sample = (f"s = [(await {source.call})['{source.key}'] for _ in range(3)]",)
     else:

@@ -10,21 +10,22 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-import torch
-from transformers import PreTrainedTokenizerBase, Qwen2ForCausalLM
-
-from aflow_grpo.records import Domain, FaultKind, Problem
+from aflow_grpo.policy.policy import Policy
+from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
+from aflow_grpo.seeds import derive_seed
 from aflow_grpo.workflow.parse import parse_completion
-from aflow_grpo.workflow.policy_prompt import compact_prompt
 from aflow_grpo.workflow.validate import validate
 
 __all__ = [
     "BROKEN",
     "Sample",
     "ValidityCount",
+    "ValidityRates",
     "count_validity",
     "faults_of",
+    "measure_rates",
     "operator_sequence",
     "sample_policy",
 ]
@@ -60,6 +61,19 @@ class ValidityCount:
     """Operator sequence -> valid samples that have it."""
 
 
+@dataclass(frozen=True)
+class ValidityRates:
+    """Shares of valid workflows, per domain and in `all`."""
+
+    problems: int
+    samples_per_problem: int
+    """At temperature 1; greedy there is one."""
+    sampled: dict[str, float]
+    greedy: dict[str, float]
+    broken: float
+    """Share of the samples at temperature 1 that are cut, hold no workflow, or do not parse."""
+
+
 def faults_of(sample: Sample) -> frozenset[FaultKind]:
     """The kinds of everything that is wrong with a sample; empty when it is valid as written."""
     if not sample.finished:
@@ -91,43 +105,50 @@ def count_validity(samples: Iterable[Sample]) -> dict[Domain, ValidityCount]:
     return counts
 
 
-@torch.no_grad()
 def sample_policy(
-    model: Qwen2ForCausalLM,
-    tokenizer: PreTrainedTokenizerBase,
-    problems: Sequence[Problem],
-    *,
-    seed: int | None,
-    max_new_tokens: int = 320,
-    batch_size: int = 64,
+    policy: Policy, problems: Sequence[Problem], *, seed: int | None, batch_size: int = 128
 ) -> list[Sample]:
-    """One completion per problem, at temperature 1 or greedy.
+    """One completion per problem, at the policy's temperature or greedy.
 
     Args:
-        model: The policy; put into evaluation mode by the caller.
-        tokenizer: Pads on the left.
+        policy: Set up, in evaluation mode.
         problems: Repeat a problem to sample it more than once.
         seed: Of the samples; None decodes greedily.
-        max_new_tokens: Length limit.
-        batch_size: Sequences at a time; changes which samples are drawn, not their distribution.
+        batch_size: Sequences at a time.
     """
     samples: list[Sample] = []
-    with torch.random.fork_rng(devices=[]):
-        if seed is not None:
-            torch.manual_seed(seed)
-        for start in range(0, len(problems), batch_size):
-            batch = problems[start : start + batch_size]
-            prompts = [compact_prompt(problem) for problem in batch]
-            inputs = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False)
-            ids_BT = model.generate(
-                input_ids=inputs["input_ids"],
-                attention_mask=inputs["attention_mask"],
-                do_sample=seed is not None,
-                top_k=0,
-                max_new_tokens=max_new_tokens,
-            )[:, inputs["input_ids"].shape[1] :]
-            for problem, ids_T in zip(batch, ids_BT.tolist(), strict=True):
-                finished = tokenizer.eos_token_id in ids_T
-                text = tokenizer.decode(ids_T, skip_special_tokens=True)
-                samples.append(Sample(problem.domain, text, finished))
+    for start in range(0, len(problems), batch_size):
+        batch = problems[start : start + batch_size]
+        seeds = [derive_seed("validity", seed or 0, start + row) for row in range(len(batch))]
+        prompts = [policy.encode(problem) for problem in batch]
+        completions = policy.sample(prompts, seeds, greedy=seed is None)
+        samples.extend(
+            Sample(problem.domain, completion.text, completion.finished)
+            for problem, completion in zip(batch, completions, strict=True)
+        )
     return samples
+
+
+def measure_rates(
+    folder: Path, problems: Sequence[Problem], *, samples_per_problem: int = 5, seed: int = 0
+) -> ValidityRates:
+    """How much of what the policy in `folder` writes for `problems` is valid."""
+    policy = Policy(str(folder))
+    policy.setup()
+    policy.eval()
+    repeated = [problem for problem in problems for _ in range(samples_per_problem)]
+    sampled = count_validity(sample_policy(policy, repeated, seed=seed))
+    greedy = count_validity(sample_policy(policy, problems, seed=None))
+    return ValidityRates(
+        problems=len(problems),
+        samples_per_problem=samples_per_problem,
+        sampled=_valid_shares(sampled),
+        greedy=_valid_shares(greedy),
+        broken=sum(count.broken for count in sampled.values()) / len(repeated),
+    )
+
+
+def _valid_shares(counts: dict[Domain, ValidityCount]) -> dict[str, float]:
+    total = sum(count.samples for count in counts.values())
+    shares = {"all": sum(count.valid for count in counts.values()) / total}
+    return shares | {d: counts[d].valid / counts[d].samples for d in DOMAINS if d in counts}

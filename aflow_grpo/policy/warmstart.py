@@ -15,22 +15,26 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tokenizers
 import torch
 import transformers
-from transformers import PreTrainedTokenizerFast, Qwen2ForCausalLM
+from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
 
+from aflow_grpo.assets import shipped_path
+from aflow_grpo.data.generate import generate_problems
+from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.synthetic import SyntheticPair, synthetic_pairs
 from aflow_grpo.policy.tiny import TinyShape, tiny_model
 from aflow_grpo.policy.tokenizer import train_tokenizer
+from aflow_grpo.policy.validity import ValidityRates, measure_rates
 from aflow_grpo.records import Problem
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["WarmStartReport", "WarmStartSettings", "warm_start"]
+__all__ = ["WarmStartReport", "WarmStartSettings", "training_problems", "warm_start"]
 
 _WINDOW = 8
 """Batches that are filled together, by length."""
@@ -56,7 +60,9 @@ class WarmStartSettings:
     """Longest token, in bytes."""
     tokenizer_pairs: int = 4000
     """Synthetic pairs that the tokenizer is trained on."""
-    shape: TinyShape = TinyShape()
+    fresh_problems: int = 1000
+    """Generated problems that are trained on besides the shipped ones."""
+    shape: TinyShape = field(default_factory=TinyShape)
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "tokenizer_pairs"):
@@ -82,6 +88,8 @@ class WarmStartReport:
     tokens_per_workflow: float
     """Mean completion length, end token included."""
     tokens_per_prompt: float
+    rates: ValidityRates | None
+    """How much of what it writes is valid; None when that was not measured."""
 
 
 @dataclass(frozen=True)
@@ -92,19 +100,25 @@ class _Encoded:
 
 def warm_start(
     settings: WarmStartSettings,
-    problems: Sequence[Problem],
     output_dir: Path,
     *,
+    problems: Sequence[Problem] | None = None,
+    validation: Sequence[Problem] | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> WarmStartReport:
     """Trains the tiny policy and saves it as a folder that `from_pretrained` loads.
 
     Args:
         settings: Everything that decides the result, besides the problems.
-        problems: Their prompts are trained on, with synthetic workflows; answers play no part.
         output_dir: Gets weights, tokenizer and `recipe.json`; made if missing.
+        problems: Their prompts are trained on, with synthetic workflows; answers play no part.
+            None for the shipped training problems and `fresh_problems` more.
+        validation: The result's rates are measured on these; None for the shipped validation
+            problems, an empty list for no measurement.
         on_step: Called after each step with its number (from 1) and its loss.
     """
+    if problems is None:
+        problems = training_problems(settings)
     if not problems:
         raise ConfigError("a warm start needs problems; got none")
     start = time.process_time()
@@ -121,6 +135,8 @@ def warm_start(
         losses = _train(settings, model, examples, tokenizer.pad_token_id, on_step)
     model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
+    if validation is None:
+        validation = read_problems(shipped_path("data/sample/val.jsonl"))
     tail = losses[-20:]
     report = WarmStartReport(
         weights_sha256=file_sha256(output_dir / "model.safetensors"),
@@ -129,9 +145,17 @@ def warm_start(
         cpu_seconds=time.process_time() - start,
         tokens_per_workflow=_mean(len(e.ids) - e.prompt_length for e in examples),
         tokens_per_prompt=_mean(e.prompt_length for e in examples),
+        rates=measure_rates(output_dir, validation) if validation else None,
     )
     _write_recipe(settings, problems, report, output_dir)
     return report
+
+
+def training_problems(settings: WarmStartSettings) -> list[Problem]:
+    """The shipped training problems and fresh ones, all in wordings that training may see."""
+    shipped = read_problems(shipped_path("data/sample/train.jsonl"))
+    seed = derive_seed("warmstart", "problems", settings.seed)
+    return [*shipped, *generate_problems(seed, settings.fresh_problems, held_out=False)]
 
 
 def file_sha256(path: Path) -> str:
@@ -161,9 +185,7 @@ def _pairs(
     return synthetic_pairs(problems, count, derive_seed("warmstart", purpose, settings.seed))
 
 
-def _make_tokenizer(
-    settings: WarmStartSettings, problems: Sequence[Problem]
-) -> PreTrainedTokenizerFast:
+def _make_tokenizer(settings: WarmStartSettings, problems: Sequence[Problem]) -> Qwen2Tokenizer:
     pairs = _pairs(settings, problems, settings.tokenizer_pairs, "tokenizer")
     return train_tokenizer(
         (text for pair in pairs for text in (pair.prompt, pair.completion)),
@@ -174,7 +196,7 @@ def _make_tokenizer(
 
 
 def _encode(
-    settings: WarmStartSettings, problems: Sequence[Problem], tokenizer: PreTrainedTokenizerFast
+    settings: WarmStartSettings, problems: Sequence[Problem], tokenizer: Qwen2Tokenizer
 ) -> list[_Encoded]:
     """Token ids of all training pairs, prompt and completion encoded apart as in sampling."""
     pairs = list(_pairs(settings, problems, settings.steps * settings.batch_size, "pairs"))
@@ -242,13 +264,13 @@ def _train(
             group["lr"] = _learning_rate(settings, step)
         loss = _loss(model, *_tensors(batch, pad_id))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
         optimizer.step()
         losses.append(loss.item())
         if on_step is not None:
             on_step(step + 1, losses[-1])
-    model.eval()
+    model.train(False)
     return losses
 
 

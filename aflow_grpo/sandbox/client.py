@@ -41,7 +41,7 @@ _START_TIMEOUT_S = 30.0
 _END_TIMEOUT_S = 5.0
 _GRACE_S = 5.0
 _CHUNK = 1 << 16
-MAX_REPORT_BYTES = 8 << 20
+_MAX_REPORT_BYTES = 4 << 20
 """Longest report (all values together) that is read from one job."""
 
 
@@ -86,7 +86,6 @@ def _settings(control: int) -> dict[str, Any]:
     stdlib = Path(sysconfig.get_path("stdlib"))
     others = {"site-packages", "dist-packages"}
     readable = [str(entry) for entry in stdlib.iterdir() if entry.name not in others]
-    readable += [str(Path(sysconfig.get_path("platstdlib")) / "lib-dynload")]
     readable += [*glob(f"{sys.base_prefix}/lib/*.so*"), *_multiarch(), "/lib64", "/usr/lib64"]
     readable += ["/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo"]
     packages = installed_packages()
@@ -112,9 +111,11 @@ def _interpreter() -> str:
 def _wrapped(command: Sequence[str], bwrap: str, settings: dict[str, Any]) -> list[str]:
     """`command` inside bubblewrap: own namespaces, and a file system of what it reads."""
     package = _PACKAGE_ROOT / "aflow_grpo"
-    visible = {_interpreter(), *_LIBRARIES, sysconfig.get_path("stdlib"), *settings["readable"]}
+    stdlib = sysconfig.get_path("stdlib")
+    visible = {_interpreter(), *_LIBRARIES, stdlib, *settings["readable"]}
     visible |= {str(package / "__init__.py"), str(package / "sandbox")}
-    # Packages in a tree that is shown already need no mount of their own; parents come first.
+    covered = (stdlib + "/", *(f"{base}/" for base in _LIBRARIES))
+    visible = {path for path in visible if not path.startswith(covered)}
     binds = [part for path in sorted(visible) for part in ("--ro-bind-try", path, path)]
     isolation = ["--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
     return [bwrap, *isolation, "--dev", "/dev", *binds, *command]
@@ -300,7 +301,7 @@ class ZygoteClient:
             return bytes(data[:limit])
 
         _, report, printed = await asyncio.gather(
-            send(), read(channel, MAX_REPORT_BYTES), read(stdout, self._max_output_bytes)
+            send(), read(channel, _MAX_REPORT_BYTES), read(stdout, self._max_output_bytes)
         )
         return report, printed, flooded
 

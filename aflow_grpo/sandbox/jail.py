@@ -25,6 +25,7 @@ from aflow_grpo.sandbox.results import Job, JobStatus, SandboxLimits, SandboxRes
 __all__ = ["JailBackend"]
 
 _MAX_REQUEST_BYTES = 16 << 20
+_MAX_LINE_BYTES = 2 * values.MAX_BYTES + 1000  # quotes inside a value are escaped
 _MAX_ERROR = 4000
 _IMPORTS = re.compile(rf"^\s*(?:import|from)\s+({'|'.join(PACKAGES)})\b", re.MULTILINE)
 
@@ -33,7 +34,7 @@ import os, socket
 def denied(act):
     try:
         act()
-    except PermissionError:
+    except OSError:
         return True
     return False
 """
@@ -61,6 +62,7 @@ class JailBackend:
         self._bwrap = shutil.which("bwrap") if use_bwrap else None
         self._client: ZygoteClient | None = None
         self._starting = asyncio.Lock()
+        self._closed = False
 
     @property
     def zygote_pid(self) -> int:
@@ -89,14 +91,19 @@ class JailBackend:
         result = await self.run(Job(_PROBE, _PROBE_EXPRESSIONS, timeout_s=10.0))
         for expression, value in zip(_PROBE_EXPRESSIONS, result.values, strict=True):
             if value.value is not True:
-                await self.aclose()
+                await self._end_client()
                 raise SandboxUnavailable(
                     f"the jail does not hold on this machine: {expression} gave "
                     f"{value.value!r} {value.error or result.error}, expected True"
                 )
 
     async def aclose(self) -> None:
-        """End the zygote and every job; may be called twice."""
+        """End the zygote and every job, for good; may be called twice."""
+        self._closed = True
+        async with self._starting:
+            await self._end_client()
+
+    async def _end_client(self) -> None:
         client, self._client = self._client, None
         if client is not None:
             await client.aclose()
@@ -104,8 +111,10 @@ class JailBackend:
     async def _ready_client(self) -> ZygoteClient:
         """The living zygote's client; a dead one is replaced."""
         async with self._starting:
+            if self._closed:
+                raise ZygoteLost
             if self._client is not None and not self._client.alive:
-                await self.aclose()
+                await self._end_client()
             if self._client is None:
                 client = ZygoteClient(
                     bwrap=self._bwrap,
@@ -134,7 +143,8 @@ class JailBackend:
                 continue
             seconds = time.monotonic() - started
             return _interpret(job, outcome, self._limits.max_output_bytes, seconds)
-        return not_run(job, "crash", "the sandbox's server process died twice under this job")
+        why = "was closed" if self._closed else "lost its server process twice"
+        return not_run(job, "crash", f"the sandbox {why} while this job was under way")
 
 
 def _encode_request(job: Job) -> bytes:
@@ -152,19 +162,19 @@ def _interpret(job: Job, outcome: Outcome, max_output: int, seconds: float) -> S
     except values.MalformedValue as error:
         return not_run(job, "crash", f"the job's report is malformed: {error}")
     status: JobStatus = "ok"
-    error = ""
+    message = ""
     if not reports:
-        status, error = ending, why
+        status, message = ending, why
     elif not reports[0]["ok"]:
         status = "memory" if reports[0].get("memory") else "error"
-        error = _clean(reports[0].get("error"))
+        message = _clean(reports[0].get("error"))
     found = [_value(report) for report in reports[1:]] if status == "ok" else []
     missing = why if status == "ok" else "the source did not run through"
     for index in range(len(found), len(job.expressions)):
         prefix = "" if status == "ok" and index == len(found) else "not evaluated: "
         found.append(Value(False, error=prefix + missing))
     stdout = outcome.stdout.decode("utf-8", "replace")
-    return SandboxResult(status, tuple(found), stdout, error, seconds)
+    return SandboxResult(status, tuple(found), stdout, message, seconds)
 
 
 def _ending(job: Job, outcome: Outcome, max_output: int) -> tuple[JobStatus, str]:
@@ -181,6 +191,8 @@ def _ending(job: Job, outcome: Outcome, max_output: int) -> tuple[JobStatus, str
 
 
 def _parse_line(line: bytes) -> dict[str, Any]:
+    if len(line) > _MAX_LINE_BYTES:
+        raise values.MalformedValue("too long")
     try:
         report = json.loads(line)
     except (ValueError, RecursionError):
@@ -194,14 +206,17 @@ def _value(report: dict[str, Any]) -> Value:
     if not report["ok"]:
         return Value(False, error=_clean(report.get("error")))
     try:
-        return Value(True, values.loads(str(report.get("value"))))
+        text = report.get("value")
+        if not isinstance(text, str):
+            raise values.MalformedValue("no text")
+        return Value(True, values.loads(text))
     except values.MalformedValue as error:
         return Value(False, error=f"malformed value: {error}")
 
 
 def _clean(error: Any) -> str:
     """An error text without this machine's paths, bounded."""
-    text = str(error)[: 4 * _MAX_ERROR]
+    text = error[: 4 * _MAX_ERROR] if isinstance(error, str) else ""
     for path in {sys.prefix, sys.base_prefix, str(Path.home())} - {"/", "/usr"}:
         text = text.replace(path, "...")
     return text[:_MAX_ERROR] or "failed without a message"

@@ -25,7 +25,6 @@ __all__ = ["JobLimits", "load_libc", "lock_job", "lock_process"]
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
-_M_ARENA_MAX = -8
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -66,10 +65,10 @@ def lock_process(libc: ctypes.CDLL, *, readable: Sequence[str], listable: Sequen
     Raises:
         OSError: The kernel or the machine cannot enforce it.
     """
-    if current_architecture() is None:
+    architecture = current_architecture()
+    if architecture is None:
         raise OSError(f"no system call table for {os.uname().machine}")
-    if hasattr(libc, "mallopt"):  # one malloc arena: threads otherwise reserve 64 MB each
-        libc.mallopt(_M_ARENA_MAX, 1)
+    build_filter(architecture, os.getpid())  # keeps its common part for the jobs
     _prctl(libc, _PR_SET_NO_NEW_PRIVS, 1, "no_new_privs")
     _prctl(libc, _PR_SET_DUMPABLE, 0, "not dumpable")
     _drop_capabilities(libc)

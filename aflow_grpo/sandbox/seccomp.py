@@ -2,7 +2,8 @@
 
 The filter answers EPERM to everything that `syscalls.py` does not list, kills a job that switches
 to another system call table (32-bit on x86_64), and looks at arguments where a call is safe only
-sometimes. It cannot look behind pointers: file names are landlock's business (`landlock.py`).
+sometimes. Threads are denied with processes: nothing else bounds their number for root. It cannot
+look behind pointers: file names are landlock's business (`landlock.py`).
 """
 
 from __future__ import annotations
@@ -12,17 +13,16 @@ import errno
 import os
 import struct
 from collections.abc import Iterable
+from functools import cache
 
 from aflow_grpo.sandbox.syscalls import ALLOWED, ARCHITECTURES, CONDITIONAL, Architecture
 
 __all__ = ["build_filter", "current_architecture", "install_filter"]
 
-_LOAD, _JUMP_EQUAL, _JUMP_ANY_BIT, _RETURN = 0x20, 0x15, 0x45, 0x06
+_LOAD, _JUMP_EQUAL, _RETURN = 0x20, 0x15, 0x06
 _ALLOW, _KILL_PROCESS, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _NUMBER, _ARCH = 0, 4  # offsets in struct seccomp_data
 
-_CLONE_THREAD = 0x00010000
-_CLONE_NEW_ANYTHING = 0x7E020080  # NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET, time
 _AF_UNIX = 1
 _PR_SET_NAME, _PR_GET_NAME = 15, 16
 # TCGETS (isatty), TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX: questions and own-fd flags.
@@ -53,7 +53,7 @@ def _when_equal(offset: int, values: Iterable[int]) -> list[_Instruction]:
     return [*block, (_RETURN, 0, 0, _ERRNO | errno.EPERM)]
 
 
-def _conditions(own_pid: int) -> dict[str, list[_Instruction]]:
+def _fixed_conditions() -> dict[str, list[_Instruction]]:
     """Name -> block that looks at the arguments and always returns."""
     deny = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
     allow = (_RETURN, 0, 0, _ALLOW)
@@ -61,10 +61,7 @@ def _conditions(own_pid: int) -> dict[str, list[_Instruction]]:
         "ioctl": _when_equal(_low(1), _IOCTLS),
         "fcntl": _when_equal(_low(1), _FCNTLS),
         "prctl": _when_equal(_low(0), (_PR_SET_NAME, _PR_GET_NAME)),
-        "prlimit64": _when_equal(_low(0), (0, own_pid)),
         "socketpair": _when_equal(_low(0), (_AF_UNIX,)),
-        "kill": _when_equal(_low(0), (own_pid,)),
-        "tgkill": _when_equal(_low(0), (own_pid,)),
         # Only without an address: a datagram socket could otherwise reach a path on the host.
         "sendto": [
             (_LOAD, 0, 0, _low(4)),
@@ -75,25 +72,35 @@ def _conditions(own_pid: int) -> dict[str, list[_Instruction]]:
             deny,
             allow,
         ],
-        # Threads, never processes, never namespaces.
-        "clone": [
-            (_LOAD, 0, 0, _low(0)),
-            (_JUMP_ANY_BIT, 0, 1, _CLONE_NEW_ANYTHING),
-            deny,
-            (_JUMP_ANY_BIT, 1, 0, _CLONE_THREAD),
-            deny,
-            allow,
-        ],
-        # Its flags lie behind a pointer; on ENOSYS the C library falls back to clone.
-        "clone3": [(_RETURN, 0, 0, _ERRNO | errno.ENOSYS)],
     }
 
 
-def build_filter(architecture: Architecture, own_pid: int) -> bytes:
-    """The BPF program (8 bytes an instruction) for the process `own_pid`.
+def _own_process_conditions(own_pid: int) -> dict[str, list[_Instruction]]:
+    """The same for calls that name a process: only the job itself."""
+    return {
+        "prlimit64": _when_equal(_low(0), (0, own_pid)),
+        "kill": _when_equal(_low(0), (own_pid,)),
+        "tgkill": _when_equal(_low(0), (own_pid,)),
+    }
 
-    The frequent, unconditional calls come first; the kernel caches their verdict anyway.
-    """
+
+def _assemble(program: Iterable[_Instruction]) -> bytes:
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+
+
+def _blocks(
+    architecture: Architecture, conditions: dict[str, list[_Instruction]]
+) -> list[_Instruction]:
+    program: list[_Instruction] = []
+    for name, block in conditions.items():
+        number = CONDITIONAL[name][architecture.column]
+        program += [(_JUMP_EQUAL, 0, len(block), number), *block]
+    return program
+
+
+@cache
+def _opening(architecture: Architecture) -> bytes:
+    """What is the same for every process: built once in the zygote, inherited by its jobs."""
     program: list[_Instruction] = [
         (_LOAD, 0, 0, _ARCH),
         (_JUMP_EQUAL, 1, 0, architecture.audit),
@@ -104,11 +111,14 @@ def build_filter(architecture: Architecture, own_pid: int) -> bytes:
         number = numbers[architecture.column]
         if number is not None:
             program += [(_JUMP_EQUAL, 0, 1, number), (_RETURN, 0, 0, _ALLOW)]
-    for name, block in _conditions(own_pid).items():
-        number = CONDITIONAL[name][architecture.column]
-        program += [(_JUMP_EQUAL, 0, len(block), number), *block]
-    program.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
-    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
+    return _assemble([*program, *_blocks(architecture, _fixed_conditions())])
+
+
+def build_filter(architecture: Architecture, own_pid: int) -> bytes:
+    """The BPF program (8 bytes an instruction) for the process `own_pid`."""
+    closing = _blocks(architecture, _own_process_conditions(own_pid))
+    closing.append((_RETURN, 0, 0, _ERRNO | errno.EPERM))
+    return _opening(architecture) + _assemble(closing)
 
 
 class _Program(ctypes.Structure):

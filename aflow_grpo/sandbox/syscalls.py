@@ -1,7 +1,7 @@
 """Which system calls a jailed job may make, as data: name -> number on each architecture.
 
 What is missing here is denied (EPERM). There is no call that opens a network connection, starts a
-process or a program, traces, mounts, writes a file by handle or changes another process; calls
+process, a thread or a program, traces, mounts, removes a file or changes another process; calls
 that are safe only with certain arguments are listed with their condition in `seccomp.py`. The
 x86_64 numbers are exercised by every test run; the aarch64 ones are checked against the kernel's
 generic table only.
@@ -74,7 +74,7 @@ _OWN_SOCKET_PAIR = {
     "getsockname": (51, 204),
     "getpeername": (52, 205),
 }
-_MEMORY_AND_THREADS = {
+_MEMORY_AND_LOCKS = {
     "brk": (12, 214),
     "mmap": (9, 222),
     "mprotect": (10, 226),
@@ -139,7 +139,7 @@ ALLOWED: dict[str, tuple[int | None, int | None]] = {
     **_READ_ONLY_IO,
     **_WAITING,
     **_OWN_SOCKET_PAIR,
-    **_MEMORY_AND_THREADS,
+    **_MEMORY_AND_LOCKS,
     **_OWN_SIGNALS,
     **_QUESTIONS,
 }
@@ -156,8 +156,6 @@ CONDITIONAL: dict[str, tuple[int, int]] = {
     "sendto": (44, 206),
     "kill": (62, 129),
     "tgkill": (234, 131),
-    "clone": (56, 220),
-    "clone3": (435, 435),
 }
 """Calls whose arguments decide, same form."""
 

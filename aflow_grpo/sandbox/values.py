@@ -20,7 +20,7 @@ from typing import Any
 __all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_ITEMS", "MalformedValue", "UnsupportedValue"]
 __all__ += ["decode", "dumps", "encode", "loads"]
 
-MAX_BYTES = 1 << 20
+MAX_BYTES = 1 << 18
 """Longest encoding of one value, in bytes."""
 MAX_DEPTH = 50
 """Deepest nesting of containers."""

@@ -6,9 +6,9 @@ Not covered: how candidates are isolated and judged (`sandbox.judge`).
 from __future__ import annotations
 
 from aflow_grpo.records import Problem, Score
-from aflow_grpo.sandbox import Sandbox
 from aflow_grpo.sandbox.code_text import extract_code
 from aflow_grpo.sandbox.judge import judge
+from aflow_grpo.sandbox.pool import Sandbox
 
 __all__ = ["score_code"]
 

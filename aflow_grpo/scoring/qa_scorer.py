@@ -41,15 +41,16 @@ def score_qa(answer: str, golds: Sequence[str]) -> Score:
         answer: The workflow's answer, any text.
         golds: Every accepted answer, at least one.
     """
-    answer = _without_lead(answer[:_MAX_TEXT_CHARS])
-    tokens = normalise_answer(answer)
+    answer = answer[:_MAX_TEXT_CHARS].strip()
+    short = _without_lead(answer)
+    forms = [normalise_answer(form) for form in (short, answer)]
     best = 0.0
     for gold in golds:
         expected = normalise_answer(gold)
-        if (tokens and tokens == expected) or answer.strip() == gold.strip() != "":
-            return Score(1.0, True, f"{answer[:80]!r} is {gold[:80]!r}")
-        best = max(best, token_f1(tokens, expected))
-    return Score(best, False, f"{answer[:80]!r} is not {golds[0][:80]!r} (F1 {best:.2f})")
+        if (expected and expected in forms) or answer == gold.strip() != "":
+            return Score(1.0, True, f"{short[:80]!r} is {gold[:80]!r}")
+        best = max(best, token_f1(forms[0], expected))
+    return Score(best, False, f"{short[:80]!r} is not {golds[0][:80]!r} (F1 {best:.2f})")
 
 
 def normalise_answer(text: str) -> list[str]:

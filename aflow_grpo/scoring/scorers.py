@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from aflow_grpo.errors import DataError
 from aflow_grpo.records import Problem, Score
-from aflow_grpo.sandbox import Sandbox
+from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.code_scorer import score_code
 from aflow_grpo.scoring.math_scorer import score_math
 from aflow_grpo.scoring.qa_scorer import score_qa

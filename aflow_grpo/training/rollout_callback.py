@@ -24,8 +24,8 @@ from aflow_grpo.llm.tiers import Tier
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
-from aflow_grpo.sandbox import Sandbox
-from aflow_grpo.scoring import ScorerSet
+from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.training.event_loop import EventLoopThread
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
@@ -148,7 +148,8 @@ class RolloutCallback(L.Callback):
         if self.simulator_settings is None and not self.tiers:
             raise ConfigError(
                 "rollout.tiers is empty and rollout.simulator is null: nothing can execute "
-                "workflows. Give a tier (see configs/llm/openai.yaml) or simulator settings ({} for defaults)."
+                "workflows. Give a tier (see configs/llm/openai.yaml) or "
+                "simulator settings ({} for the defaults)."
             )
         opened = _Opened()
         try:

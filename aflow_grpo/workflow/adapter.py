@@ -102,6 +102,9 @@ def _edits(source: _Source, tree: ast.Module) -> Iterator[_Edit]:
     for node in find_classes(tree):
         if node.bases:
             start, end = source.span(node.bases[0])[0], source.span(node.bases[-1])[1]
+            rest = source.data[end:].lstrip()
+            if rest.startswith(b","):
+                end = len(source.data) - len(rest) + 1
             yield _Edit(start, end, "", statement=False)
 
 

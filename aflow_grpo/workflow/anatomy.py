@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
+from typing import cast
 
 from aflow_grpo.records import FaultKind, Finding, OperatorSpec
 from aflow_grpo.workflow.contract import CALL_SIGNATURE, OPERATORS, OPERATORS_BY_ATTRIBUTE
@@ -21,11 +23,13 @@ __all__ = [
     "find_workflow",
     "is_call_method",
     "own_nodes",
-    "parent_map",
     "self_attribute",
 ]
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+_SHARED = (ast.Load, ast.Store, ast.Del)
+"""Node classes of which the parser makes one instance for all uses."""
 
 OPERATORS_BY_CLASS: dict[str, OperatorSpec] = {spec.name: spec for spec in OPERATORS}
 
@@ -48,11 +52,6 @@ def self_attribute(node: ast.AST) -> str | None:
     return None
 
 
-def parent_map(tree: ast.AST) -> dict[ast.AST, ast.AST]:
-    """Each node's parent."""
-    return {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
-
-
 def own_nodes(function: Function) -> Iterator[ast.AST]:
     """The nodes of a function's body, without those of functions and lambdas nested in it."""
     pending: list[ast.AST] = list(reversed(function.body))
@@ -65,18 +64,34 @@ def own_nodes(function: Function) -> Iterator[ast.AST]:
 
 @dataclass(frozen=True)
 class WorkflowClass:
-    """A workflow class, taken apart once."""
+    """A workflow class and the module around it, taken apart once."""
 
     tree: ast.Module
     node: ast.ClassDef
+    nodes: tuple[ast.AST, ...]
+    """All nodes of the module, parents before children."""
     parents: Mapping[ast.AST, ast.AST]
+    owners: Mapping[ast.AST, Function | None]
+    """Each node's nearest function; a function's own name and decorators belong to it too."""
 
     @classmethod
     def of(cls, tree: ast.Module, node: ast.ClassDef) -> WorkflowClass:
         """Takes `node`, a class of `tree`, apart."""
-        return cls(tree, node, parent_map(tree))
+        nodes: list[ast.AST] = [tree]
+        parents: dict[ast.AST, ast.AST] = {}
+        owners: dict[ast.AST, Function | None] = {tree: None}
+        for current in nodes:  # grows while it is walked
+            is_function = isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef))
+            owner = current if is_function else owners[current]
+            for child in ast.iter_child_nodes(current):
+                if type(child) in _SHARED:
+                    continue
+                nodes.append(child)
+                parents[child] = current
+                owners[child] = cast(Function | None, owner)
+        return cls(tree, node, tuple(nodes), parents, owners)
 
-    @property
+    @cached_property
     def methods(self) -> dict[str, Function]:
         """Name -> definition; the last of two of one name, as in Python."""
         return {
@@ -85,12 +100,13 @@ class WorkflowClass:
             if isinstance(stmt, (ast.FunctionDef, ast.AsyncFunctionDef))
         }
 
-    @property
+    @cached_property
     def call(self) -> ast.AsyncFunctionDef:
         """The async `__call__`."""
         found = [s for s in self.node.body if isinstance(s, ast.AsyncFunctionDef)]
         return next(stmt for stmt in reversed(found) if stmt.name == "__call__")
 
+    @cached_property
     def operators(self) -> dict[str, OperatorSpec]:
         """Attribute on `self` -> operator.
 
@@ -108,19 +124,23 @@ class WorkflowClass:
                     found[name] = spec
         return found
 
+    @cached_property
+    def assigned_attributes(self) -> set[str]:
+        """Attributes that any function of the module assigns on `self`."""
+        stored = (n for n in self.nodes if isinstance(n, ast.Attribute))
+        names = (self_attribute(n) for n in stored if isinstance(n.ctx, ast.Store))
+        return {name for name in names if name is not None}
+
+    @cached_property
     def known_attributes(self) -> set[str]:
         """Attributes on `self` that exist besides operators: methods, variables, assigned ones."""
-        names = {"llm", "prompts"} | set(self.methods)
-        for stmt in self.node.body:
-            for target, _ in _assignments(stmt):
-                if isinstance(target, ast.Name):
-                    names.add(target.id)
-        for node in ast.walk(self.node):
-            if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-                name = self_attribute(node)
-                if name:
-                    names.add(name)
-        return names
+        variables = {
+            target.id
+            for stmt in self.node.body
+            for target, _ in _assignments(stmt)
+            if isinstance(target, ast.Name)
+        }
+        return {"llm", "prompts"} | set(self.methods) | variables | self.assigned_attributes
 
 
 def _assignments(node: ast.AST) -> Iterator[tuple[ast.expr, ast.expr]]:

@@ -26,11 +26,11 @@ LLM_MEMBERS = frozenset({"get_usage_summary", "cost_manager"})
 
 def check_attributes(workflow: WorkflowClass, prompts: Mapping[str, str]) -> Iterator[Finding]:
     """Findings for unknown attributes of `self`, of `self.llm`, and unknown prompts."""
-    operators = workflow.operators()
-    known = workflow.known_attributes() | set(operators)
+    operators = workflow.operators
+    known = workflow.known_attributes | set(operators)
     has_init = "__init__" in workflow.methods
-    own_prompts = _assigns_prompts(workflow)
-    for node in ast.walk(workflow.node):
+    own_prompts = "prompts" in workflow.assigned_attributes
+    for node in workflow.nodes:
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
             name = self_attribute(node)
             if name is not None and name not in known and not name.startswith("__"):
@@ -75,15 +75,6 @@ def _check_operator_class(node: ast.Attribute) -> Iterator[Finding]:
         yield Finding(
             FaultKind.UNKNOWN_OPERATOR, f"`operator.{node.attr}` does not exist{hint}", node.lineno
         )
-
-
-def _assigns_prompts(workflow: WorkflowClass) -> bool:
-    return any(
-        isinstance(node, ast.Attribute)
-        and self_attribute(node) == "prompts"
-        and isinstance(node.ctx, ast.Store)
-        for node in ast.walk(workflow.node)
-    )
 
 
 def _check_prompt_constant(

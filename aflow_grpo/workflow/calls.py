@@ -1,7 +1,6 @@
 """Operator calls against the contract: allowed here, rightly called, awaited, read by right keys.
 
-An operator is recognised as `self.<attribute>(...)` and through a local alias (`op = self.custom`)
-that is bound once. Other ways to reach one (a list of operators, `getattr`) are left to the run.
+Which calls are operator calls is `uses`' question. Types are checked where a literal shows them.
 """
 
 from __future__ import annotations
@@ -9,23 +8,13 @@ from __future__ import annotations
 import ast
 import difflib
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 
 from aflow_grpo.records import Domain, FaultKind, Finding, OperatorSpec
-from aflow_grpo.workflow.anatomy import Function, WorkflowClass, self_attribute
+from aflow_grpo.workflow.anatomy import WorkflowClass, self_attribute
+from aflow_grpo.workflow.uses import Names, OperatorUse, operator_uses
 
-__all__ = ["OperatorUse", "check_calls", "describe", "operator_uses"]
-
-
-@dataclass(frozen=True)
-class OperatorUse:
-    """One operator call as written."""
-
-    call: ast.Call
-    spec: OperatorSpec
-    function: Function
-    """The method or function around the call."""
+__all__ = ["check_calls", "describe"]
 
 
 def describe(spec: OperatorSpec) -> str:
@@ -34,82 +23,16 @@ def describe(spec: OperatorSpec) -> str:
     return f"{spec.attribute}({', '.join(parts)})"
 
 
-def operator_uses(workflow: WorkflowClass) -> list[OperatorUse]:
-    """All operator calls of the class and of the module's functions, in order of the text."""
-    operators = workflow.operators()
-    uses = []
-    for function in _functions(workflow.tree):
-        aliases = _aliases(function, operators)
-        for node in ast.walk(function):
-            if not isinstance(node, ast.Call) or _nearest(node, workflow) is not function:
-                continue
-            spec = operators.get(self_attribute(node.func) or "")
-            if spec is None and isinstance(node.func, ast.Name):
-                spec = aliases.get(node.func.id)
-            if spec is not None:
-                uses.append(OperatorUse(node, spec, function))
-    return uses
-
-
 def check_calls(
     workflow: WorkflowClass, domain: Domain, enabled: Collection[str] | None
 ) -> Iterator[Finding]:
     """Findings about operator calls: domain, arguments, `await`, keys of the result."""
-    for use in operator_uses(workflow):
+    names = Names(workflow)
+    for use in operator_uses(workflow, names):
         yield from _check_allowed(use, domain, enabled)
         yield from _check_arguments(use)
         yield from _check_awaited(use, workflow)
-    yield from _check_keys(workflow)
-
-
-def _functions(tree: ast.Module) -> Iterator[Function]:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
-            yield node
-
-
-def _nearest(node: ast.AST, workflow: WorkflowClass) -> ast.AST | None:
-    current = workflow.parents.get(node)
-    while current is not None and not isinstance(current, (ast.FunctionDef, ast.AsyncFunctionDef)):
-        current = workflow.parents.get(current)
-    return current
-
-
-def _bindings(function: Function) -> dict[str, list[ast.expr | None]]:
-    """Local name -> values bound to it; None for a binding whose value is not an expression."""
-    found: dict[str, list[ast.expr | None]] = {}
-    for argument in ast.walk(function.args):
-        if isinstance(argument, ast.arg):
-            found.setdefault(argument.arg, []).append(None)
-    valued: set[int] = set()
-    for node in ast.walk(function):
-        if isinstance(node, ast.Assign) and len(node.targets) == 1:
-            target: ast.expr = node.targets[0]
-        elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value is not None:
-            target = node.target
-        else:
-            continue
-        if isinstance(target, ast.Name):
-            valued.add(id(target))
-            found.setdefault(target.id, []).append(node.value)
-    for node in ast.walk(function):
-        if (
-            isinstance(node, ast.Name)
-            and isinstance(node.ctx, ast.Store)
-            and id(node) not in valued
-        ):
-            found.setdefault(node.id, []).append(None)
-    return found
-
-
-def _aliases(function: Function, operators: Mapping[str, OperatorSpec]) -> dict[str, OperatorSpec]:
-    aliases = {}
-    for name, values in _bindings(function).items():
-        if len(values) == 1 and values[0] is not None:
-            spec = operators.get(self_attribute(values[0]) or "")
-            if spec is not None:
-                aliases[name] = spec
-    return aliases
+    yield from _check_keys(workflow, names)
 
 
 def _check_allowed(
@@ -197,7 +120,7 @@ def _check_awaited(use: OperatorUse, workflow: WorkflowClass) -> Iterator[Findin
     elif _inside_answer(use, workflow):
         how = "a coroutine would be returned"
     elif isinstance(parent, (ast.Assign, ast.AnnAssign, ast.NamedExpr)):
-        how = _never_awaited(parent, use.function)
+        how = _never_awaited(parent, use, workflow)
     if how:
         yield Finding(
             FaultKind.NOT_AWAITED,
@@ -210,8 +133,7 @@ def _inside_operator_call(use: OperatorUse, workflow: WorkflowClass) -> bool:
     parent: ast.AST | None = workflow.parents[use.call]
     if isinstance(parent, ast.keyword):
         parent = workflow.parents[parent]
-    operators = workflow.operators()
-    return isinstance(parent, ast.Call) and self_attribute(parent.func) in operators
+    return isinstance(parent, ast.Call) and self_attribute(parent.func) in workflow.operators
 
 
 def _inside_answer(use: OperatorUse, workflow: WorkflowClass) -> bool:
@@ -223,69 +145,40 @@ def _inside_answer(use: OperatorUse, workflow: WorkflowClass) -> bool:
     return isinstance(parent, ast.Return)
 
 
-def _never_awaited(parent: ast.Assign | ast.AnnAssign | ast.NamedExpr, function: Function) -> str:
+def _never_awaited(
+    parent: ast.Assign | ast.AnnAssign | ast.NamedExpr, use: OperatorUse, workflow: WorkflowClass
+) -> str:
     """Why a coroutine bound to a name is surely never awaited, or an empty string."""
     targets = parent.targets if isinstance(parent, ast.Assign) else [parent.target]
     names = {target.id for target in targets if isinstance(target, ast.Name)}
-    if len(names) != len(targets):
+    if len(names) != len(targets) or use.function is None:
         return ""
-    uses = [
+    reads = [
         node
-        for node in ast.walk(function)
+        for node in ast.walk(use.function)
         if isinstance(node, ast.Name) and node.id in names and isinstance(node.ctx, ast.Load)
     ]
-    read_as_value = {
-        id(node.value)
-        for node in ast.walk(function)
-        if isinstance(node, (ast.Subscript, ast.Attribute))
-    }
-    if not uses:
+    if not reads:
         return "its result is never used"
-    if all(id(node) in read_as_value for node in uses):
-        return f"`{uses[0].id}` is read as a value"
+    if all(isinstance(workflow.parents[node], (ast.Subscript, ast.Attribute)) for node in reads):
+        return f"`{reads[0].id}` is read as a value"
     return ""
 
 
-def _check_keys(workflow: WorkflowClass) -> Iterator[Finding]:
+def _check_keys(workflow: WorkflowClass, names: Names) -> Iterator[Finding]:
     """Constant keys read from an operator's result that the contract does not return."""
-    operators = workflow.operators()
-    for function in _functions(workflow.tree):
-        bindings = _bindings(function)
-        aliases = _aliases(function, operators)
-        for node in ast.walk(function):
-            if _nearest(node, workflow) is not function or not isinstance(node, ast.Subscript):
-                continue
-            if not isinstance(node.ctx, ast.Load) or not isinstance(node.slice, ast.Constant):
-                continue
-            specs = _result_of(node.value, bindings, operators, aliases)
-            keys = {key.name for spec in specs for key in spec.returns}
-            if specs and node.slice.value not in keys:
-                names = ", ".join(sorted({spec.attribute for spec in specs}))
-                yield Finding(
-                    FaultKind.UNDEFINED_NAME,
-                    f"key {node.slice.value!r:.40} is not in what `{names}` returns:"
-                    f" {', '.join(sorted(keys))}",
-                    node.lineno,
-                )
-
-
-def _result_of(
-    value: ast.expr,
-    bindings: Mapping[str, list[ast.expr | None]],
-    operators: Mapping[str, OperatorSpec],
-    aliases: Mapping[str, OperatorSpec],
-) -> list[OperatorSpec]:
-    """The operators whose result `value` surely is; empty when that is not certain."""
-    values = bindings.get(value.id, [None]) if isinstance(value, ast.Name) else [value]
-    specs = []
-    for bound in values:
-        if not isinstance(bound, ast.Await) or not isinstance(bound.value, ast.Call):
-            return []
-        function = bound.value.func
-        spec = operators.get(self_attribute(function) or "")
-        if spec is None and isinstance(function, ast.Name):
-            spec = aliases.get(function.id)
-        if spec is None:
-            return []
-        specs.append(spec)
-    return specs
+    for node in workflow.nodes:
+        if not isinstance(node, ast.Subscript) or not isinstance(node.ctx, ast.Load):
+            continue
+        if not isinstance(node.slice, ast.Constant):
+            continue
+        specs = names.results(node.value)
+        keys = {key.name for spec in specs for key in spec.returns}
+        if specs and node.slice.value not in keys:
+            attributes = ", ".join(sorted({spec.attribute for spec in specs}))
+            yield Finding(
+                FaultKind.UNDEFINED_NAME,
+                f"key {node.slice.value!r:.40} is not in what `{attributes}` returns:"
+                f" {', '.join(sorted(keys))}",
+                node.lineno,
+            )

@@ -20,18 +20,16 @@ from pydantic_monty import (
 
 from aflow_grpo.errors import Unavailable, WorkflowFault
 from aflow_grpo.records import FaultKind, Finding
-from aflow_grpo.workflow.anatomy import WorkflowClass
 from aflow_grpo.workflow.binding import BindError, bind_arguments
 from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
 from aflow_grpo.workflow.limits import InterpreterLimits
 from aflow_grpo.workflow.prelude import (
     HOST_FUNCTION,
     OPERATOR_NAMES,
-    driver_code,
     prelude_code,
 )
 
-__all__ = ["CallOperator", "Drive", "GetCost", "Stopped"]
+__all__ = ["CallOperator", "Drive", "GetCost", "Program", "Stopped"]
 
 CallOperator = Callable[[int, str, Mapping[str, Any]], Awaitable[Mapping[str, Any]]]
 """Makes one operator call: (index of the call in the workflow, operator's attribute, arguments by
@@ -57,6 +55,15 @@ class Stopped(Exception):
     def __init__(self, fault: Finding) -> None:
         super().__init__(fault.message)
         self.fault = fault
+
+
+class Program(NamedTuple):
+    """What the interpreter is fed after the prelude."""
+
+    graph_code: str
+    """The workflow's own code, adapted; its lines are the policy's."""
+    driver: str
+    """Creates the workflow and awaits it."""
 
 
 class _Call(NamedTuple):
@@ -98,7 +105,7 @@ class Drive:
         self.operator_faults: dict[str, FaultKind] = {}
         """Message -> kind of the faults that operators raised inside the workflow."""
 
-    async def run(self, code: str, workflow: WorkflowClass, problem: str, entry_point: str) -> str:
+    async def run(self, program: Program, problem: str, entry_point: str) -> str:
         """Runs the workflow to its answer.
 
         Raises:
@@ -108,10 +115,9 @@ class Drive:
         """
         prompts = {"_prompts": self._prompts}
         await self._feed(prelude_code(), prompts | {"_names": OPERATOR_NAMES})
-        await self._feed(code, {})
+        await self._feed(program.graph_code, {})
         inputs = prompts | {"_problem": problem, "_entry_point": entry_point}
-        driver = driver_code(workflow, self._limits.max_answer_chars)
-        kind, detail = await self._feed(driver, inputs)
+        kind, detail = await self._feed(program.driver, inputs)
         if kind != "answer":
             raise Stopped(Finding(FaultKind.BAD_ANSWER, _RETURNED[kind].format(detail)))
         return str(detail)

@@ -84,9 +84,9 @@ def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
     return ["." * node.level + (node.module or "")]
 
 
-def check_grammar(tree: ast.Module, workflow: WorkflowClass) -> Iterator[Finding]:
+def check_grammar(workflow: WorkflowClass) -> Iterator[Finding]:
     """Findings for constructs and imports outside the workflow language."""
-    for node in ast.walk(tree):
+    for node in workflow.nodes:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             yield from _check_import(node)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):

@@ -14,7 +14,7 @@ __all__ = ["fallback_workflow", "library"]
 _COST = 'self.llm.get_usage_summary()["total_cost"]'
 _HEADER = "class Workflow:\n    async def __call__(self, problem, entry_point=None):\n"
 
-_FALLBACK: dict[Domain, str] = {"math": "direct", "code": "code_test", "qa": "direct"}
+_FALLBACK: dict[Domain, str] = {"math": "direct", "code": "code_test", "qa": "answer_format"}
 
 _BODIES: dict[Domain, dict[str, str]] = {
     "math": {

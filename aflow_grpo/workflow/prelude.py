@@ -8,8 +8,6 @@ answers with the operator's result and the cost so far; no host object ever ente
 
 from __future__ import annotations
 
-import ast
-
 from aflow_grpo.workflow.anatomy import WorkflowClass
 from aflow_grpo.workflow.contract import OPERATORS
 
@@ -118,7 +116,7 @@ def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
         longest_answer: In characters.
     """
     name = workflow.node.name
-    known = workflow.known_attributes() - {"llm", "prompts"}
+    known = workflow.known_attributes - {"llm", "prompts"}
     lines = [f"{name}.llm = _llm", f"{name}.prompts = _prompts"]
     if "__init__" not in workflow.methods:
         lines += [
@@ -131,7 +129,7 @@ def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
     if "entry_point" in parameters:
         arguments.append('"entry_point": _entry_point')
     lines.append(f"_workflow = {name}({_creation_arguments(workflow)})")
-    if not _assigns_prompts(workflow):
+    if "prompts" not in workflow.assigned_attributes:
         lines.append("_workflow.prompts = _prompts")
     lines.append(f"await _outcome(_workflow, {{{', '.join(arguments)}}}, {longest_answer})")
     return "\n".join(lines) + "\n"
@@ -159,12 +157,3 @@ def _creation_value(parameter: str) -> str:
     if "llm" in parameter:
         return "_llm"
     return '"workflow"' if parameter == "name" else "None"
-
-
-def _assigns_prompts(workflow: WorkflowClass) -> bool:
-    return any(
-        isinstance(node, ast.Attribute)
-        and node.attr == "prompts"
-        and isinstance(node.ctx, ast.Store)
-        for node in ast.walk(workflow.node)
-    )

@@ -28,7 +28,7 @@ _NEVER_PAIR_METHODS = frozenset(
 def check_returns(workflow: WorkflowClass) -> Iterator[Finding]:
     """Findings for returns that are no pair, and for paths without a return."""
     call = workflow.call
-    operators = set(workflow.operators())
+    operators = set(workflow.operators)
     returns = [node for node in own_nodes(call) if isinstance(node, ast.Return)]
     for node in returns:
         given = _not_a_pair(node.value, call, operators)

@@ -46,8 +46,12 @@ def quiet() -> Iterator[None]:
         yield
 
 
-def parse_source(code: str) -> ast.Module:
+def parse_source(code: str, *, compiled: bool = True) -> ast.Module:
     """The syntax tree of `code`.
+
+    Args:
+        code: Any text.
+        compiled: Whether the compiler's checks are made as well (`return` outside a function).
 
     Raises:
         SourceError: For a syntax error, more than `MAX_SOURCE_CHARS` characters, or a tree
@@ -61,9 +65,9 @@ def parse_source(code: str) -> ast.Module:
         with quiet():
             tree = ast.parse(code)
             _check_depth(tree)
-            # The parser lets `return` outside a function and the like by; the compiler does not.
-            # The code object is dropped: nothing runs.
-            compile(tree, "<workflow>", "exec", dont_inherit=True)
+            if compiled:
+                # The code object is dropped: nothing runs.
+                compile(tree, "<workflow>", "exec", dont_inherit=True)
     except SyntaxError as error:
         raise SourceError(error.msg or "invalid syntax", error.lineno) from None
     except (MemoryError, RecursionError):

@@ -63,7 +63,7 @@ def validate(
     if isinstance(workflow, Finding):
         return (workflow,)
     findings = [
-        *check_grammar(tree, workflow),
+        *check_grammar(workflow),
         *_check_signature(workflow.call),
         *check_names(source.graph_code, tree),
         *check_attributes(workflow, source.prompts),

@@ -147,8 +147,9 @@ STRIPPED: list[tuple[str, Domain, str, str]] = [
     (
         "forbidden operator that was given a solution is dropped",
         "math",
-        "a = await self.answer_generate(input=problem)\n        t = await self.test(problem=problem,"
-        f" solution=a['answer'], entry_point=entry_point)\n        return t['solution'], {COST}",
+        "a = await self.answer_generate(input=problem)\n"
+        "        t = await self.test(problem=problem, solution=a['answer'],"
+        f" entry_point=entry_point)\n        return t['solution'], {COST}",
         f"a = await self.answer_generate(input=problem)\n        return (a['answer'], {COST})",
     ),
     (

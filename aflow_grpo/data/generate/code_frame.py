@@ -13,7 +13,7 @@ from typing import Any
 from aflow_grpo.data.dice import Dice
 from aflow_grpo.data.generate.family import Family, Instance, Wordings
 
-__all__ = ["Arguments", "DrawTask", "Task", "code_family", "task"]
+__all__ = ["Arguments", "DrawTask", "Task", "code_family", "ordinal", "task"]
 
 Arguments = tuple[Any, ...]
 """The literal arguments of one test call."""
@@ -62,8 +62,8 @@ def task(
     source: str,
     oracle: Callable[..., object],
     inputs: Sequence[Arguments],
-    key: tuple[int | str, ...],
-    fields: dict[str, int | str],
+    key: tuple[object, ...],
+    fields: dict[str, object],
 ) -> Task:
     """One code problem.
 
@@ -93,6 +93,11 @@ def task(
         public_tests=tests[:public],
         hidden_tests=tests[public:],
     )
+
+
+def ordinal(number: int) -> str:
+    """1st, 2nd, 3rd, 4th ... for numbers up to 20."""
+    return f"{number}{ {1: 'st', 2: 'nd', 3: 'rd'}.get(number, 'th') }"
 
 
 def _pairs(frames: tuple[str, ...], specs: tuple[str, ...]) -> tuple[str, ...]:

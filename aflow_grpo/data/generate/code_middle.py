@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from aflow_grpo.data.dice import Dice
 from aflow_grpo.data.generate.code_easy import numbers, text
 from aflow_grpo.data.generate.code_frame import Task, code_family, task
@@ -9,9 +11,16 @@ from aflow_grpo.data.generate.family import Family
 
 __all__ = ["FAMILIES"]
 
-_FOLDS = {"sum": sum, "largest value": max, "smallest value": min}
+_FOLDS: dict[str, Callable[[list[int]], int]] = {
+    "sum": sum,
+    "largest value": max,
+    "smallest value": min,
+}
 _FOLD_NAMES = {"sum": "sum", "largest value": "max", "smallest value": "min"}
-_WORDS = "a to sun tree river garden mountain harbour it we lamp stone window".split()
+_WORDS = (
+    "a", "to", "it", "we", "sun", "tree", "lamp", "river", "stone", "garden", "window", "mountain",
+    "harbour",
+)  # fmt: skip
 
 
 def _window(dice: Dice) -> Task:
@@ -30,15 +39,21 @@ def _window(dice: Dice) -> Task:
     inputs = [(numbers(dice, k + 4, -9, 20),), (numbers(dice, k + 2, 1, 30),), ([],)]
     inputs += [(numbers(dice, k - 1, 4, 9),), (numbers(dice, k, 5, 9),)]
     inputs += [(numbers(dice, k + 5, -20, -1),), (numbers(dice, k + 1, 3, 50),)]
+    inputs += [([-5] * k + [9],), ([5] * k + [-9],)]
     return task(
-        dice, names=("best_window", "window_sum", "block_total"), args="nums", source=source,
-        oracle=oracle, inputs=inputs, key=(k, default, kind),
+        dice,
+        names=("best_window", "window_sum", "block_total"),
+        args="nums",
+        source=source,
+        oracle=oracle,
+        inputs=inputs,
+        key=(k, default, kind),
         fields={"k": k, "z": default, "m": kind},
-    )  # fmt: skip
+    )
 
 
 def _chunks(dice: Dice) -> Task:
-    k, short = dice.between(2, 6), dice.pick(("kept", "dropped"))
+    k, short = dice.between(2, 9), dice.pick(("kept", "dropped"))
     what = dice.pick(tuple(_FOLDS))
     end = "len(nums)" if short == "kept" else f"len(nums) - {k - 1}"
     source = f"    return [{_FOLD_NAMES[what]}(nums[i:i + {k}]) for i in range(0, {end}, {k})]"
@@ -52,11 +67,17 @@ def _chunks(dice: Dice) -> Task:
 
     inputs = [(numbers(dice, 2 * k + 1, 1, 30),), (numbers(dice, 2 * k, -9, 9),), ([],), ([4],)]
     inputs += [(numbers(dice, 3 * k - 1, 0, 60),), (numbers(dice, k - 1, 2, 9),)]
-    inputs += [(numbers(dice, 3 * k, -50, 50),)]
+    inputs += [(list(range(3 * k, 0, -1)),), (list(range(2, 3 * k + 1)),)]
     return task(
-        dice, names=("chunk_values", "group_list", "by_blocks"), args="nums", source=source,
-        oracle=oracle, inputs=inputs, key=(k, short, what), fields={"k": k, "s": short, "w": what},
-    )  # fmt: skip
+        dice,
+        names=("chunk_values", "group_list", "by_blocks"),
+        args="nums",
+        source=source,
+        oracle=oracle,
+        inputs=inputs,
+        key=(k, short, what),
+        fields={"k": k, "s": short, "w": what},
+    )
 
 
 def _digits(dice: Dice) -> Task:
@@ -72,9 +93,15 @@ def _digits(dice: Dice) -> Task:
     inputs = [(dice.between(100, 999),), (dice.between(1000, 9999),), (0,), (base,), (base - 1,)]
     inputs += [(base**3 + 2,), (dice.between(10_000, 99_999),)]
     return task(
-        dice, names=("digit_sum", "digit_score", "cross_sum"), args="n", source=source,
-        oracle=oracle, inputs=inputs, key=(base, factor), fields={"b": base, "k": factor},
-    )  # fmt: skip
+        dice,
+        names=("digit_sum", "digit_score", "cross_sum"),
+        args="n",
+        source=source,
+        oracle=oracle,
+        inputs=inputs,
+        key=(base, factor),
+        fields={"b": base, "k": factor},
+    )
 
 
 def _words(dice: Dice) -> Task:
@@ -91,10 +118,15 @@ def _words(dice: Dice) -> Task:
     inputs = [(edge,), (" ".join(dice.picks(_WORDS, 7)),), ("",), ("c" * k,), ("d" * (k + 1),)]
     inputs += [(" ".join(dice.picks(_WORDS, 9)),), (edge + " " + edge,)]
     return task(
-        dice, names=("join_words", "long_words", "word_chain"), args="text",
+        dice,
+        names=("join_words", "long_words", "word_chain"),
+        args="text",
         source=f"    return {mark!r}.join({arranged})",
-        oracle=oracle, inputs=inputs, key=(k, order, mark), fields={"k": k, "o": order, "m": mark},
-    )  # fmt: skip
+        oracle=oracle,
+        inputs=inputs,
+        key=(k, order, mark),
+        fields={"k": k, "o": order, "m": mark},
+    )
 
 
 def _caesar(dice: Dice) -> Task:
@@ -114,15 +146,22 @@ def _caesar(dice: Dice) -> Task:
 
     inputs = [("abc xyz",), (text(dice, 6) + "!",), ("",), ("Zz",), ("12 a",), ("zzz",)]
     return task(
-        dice, names=("encode", "shift_text", "cipher"), args="text", source=source, oracle=oracle,
-        inputs=inputs + [(text(dice, 9),)], key=(shift, fill), fields={"k": shift, "s": fill},
-    )  # fmt: skip
+        dice,
+        names=("encode", "shift_text", "cipher"),
+        args="text",
+        source=source,
+        oracle=oracle,
+        inputs=[*inputs, (text(dice, 9),)],
+        key=(shift, fill),
+        fields={"k": shift, "s": fill},
+    )
 
 
 def _groups(dice: Dice) -> Task:
-    k, low = dice.between(2, 9), dice.between(1, 2)
+    k, low = dice.between(2, 14), dice.between(1, 4)
     source = (
-        f"    counts = {{}}\n    for x in nums:\n        counts[x % {k}] = counts.get(x % {k}, 0) + 1\n"
+        f"    counts = {{}}\n    for r in (x % {k} for x in nums):\n"
+        "        counts[r] = counts.get(r, 0) + 1\n"
         f"    return {{r: c for r, c in counts.items() if c >= {low}}}"
     )
 
@@ -130,16 +169,26 @@ def _groups(dice: Dice) -> Task:
         rests = [x % k for x in nums]
         return {r: rests.count(r) for r in sorted(set(rests)) if rests.count(r) >= low}
 
-    inputs = [(numbers(dice, 7, 0, 30),), ([k, 2 * k, 1, k + 1],), ([],), ([k - 1],)]
-    inputs += [(numbers(dice, 9, -20, 20),), ([0, 0, k],), ([-1, k - 1, 2 * k - 1],)]
+    one, two = dice.picks(range(k), 2)
+    full = [one + k * dice.between(-2, 5) for _ in range(low)]
+    short = [two + k * dice.between(-2, 5) for _ in range(low - 1)]
+    mixed = dice.shuffled(full + short)
+    inputs = [([*mixed, one],), (dice.shuffled(mixed + short + [two]),), ([],), ([k - 1] * low,)]
+    inputs += [(full,), (short,), (numbers(dice, 9, -9, 20),), ([-1, k - 1, 2 * k - 1, -1],)]
     return task(
-        dice, names=("count_by_remainder", "group_counts", "residues"), args="nums", source=source,
-        oracle=oracle, inputs=inputs, key=(k, low), fields={"k": k, "c": low},
-    )  # fmt: skip
+        dice,
+        names=("count_by_remainder", "group_counts", "residues"),
+        args="nums",
+        source=source,
+        oracle=oracle,
+        inputs=inputs,
+        key=(k, low),
+        fields={"k": k, "c": low},
+    )
 
 
 def _fizz(dice: Dice) -> Task:
-    first, second = sorted(dice.picks(range(2, 12), 2))
+    first, second = sorted(dice.picks(range(2, 15), 2))
     word_1, word_2 = dice.picks(("fizz", "buzz", "ping", "pong", "tick", "tock"), 2)
     source = (
         "    result = []\n    for i in range(1, n + 1):\n"
@@ -153,19 +202,27 @@ def _fizz(dice: Dice) -> Task:
 
     inputs = [(second + 1,), (first,), (0,), (1,), (min(2 * second, 22),), (second,), (14,)]
     return task(
-        dice, names=("word_game", "count_out", "speak_numbers"), args="n", source=source,
-        oracle=oracle, inputs=inputs, key=(first, second),
+        dice,
+        names=("word_game", "count_out", "speak_numbers"),
+        args="n",
+        source=source,
+        oracle=oracle,
+        inputs=inputs,
+        key=(first, second),
         fields={"a": first, "b": second, "v": word_1, "w": word_2},
-    )  # fmt: skip
+    )
 
 
 FAMILIES: tuple[Family, ...] = (
     code_family(
-        "window", 2,
-        ("returns the {m} sum of {k} neighbouring numbers in the list, or {z} if it has fewer than "
-         "{k}.",
-         "finds the {m} total of {k} consecutive elements. For a list shorter than {k} the result "
-         "is {z}."),
+        "window",
+        2,
+        (
+            "returns the {m} sum of {k} neighbouring numbers in the list, or {z} if it has fewer "
+            "than {k}.",
+            "finds the {m} total of {k} consecutive elements. For a list shorter than {k} the "
+            "result is {z}.",
+        ),
         "slides a window of length {k} over a list and returns the {m} window sum ({z} when there "
         "is no window).",
         "adds up each run of {k} adjacent entries and hands back the {m} total; without any such "
@@ -173,68 +230,86 @@ FAMILIES: tuple[Family, ...] = (
         _window,
     ),
     code_family(
-        "chunks", 2,
-        ("splits the list into blocks of {k} and returns the {w} of each block. A shorter last "
-         "block is {s}.",
-         "cuts `nums` into groups of {k} elements, then lists the {w} of every group; an incomplete "
-         "group at the end is {s}."),
+        "chunks",
+        2,
+        (
+            "splits the list into blocks of {k} and returns the {w} of each block. A shorter last "
+            "block is {s}.",
+            "cuts `nums` into groups of {k} elements, then lists the {w} of every group; an "
+            "incomplete group at the end is {s}.",
+        ),
         "takes {k} elements at a time and collects the {w} of each group, where a last group with "
         "fewer is {s}.",
-        "gives the {w} for each successive block of {k} entries; what is left over as a short block "
-        "is {s}.",
+        "gives the {w} for each successive block of {k} entries; what is left over as a short "
+        "block is {s}.",
         _chunks,
     ),
     code_family(
-        "digits", 2,
-        ("writes the non-negative integer n in base {b}, adds up its digits and multiplies the sum "
-         "by {k}.",
-         "returns {k} times the sum of the base-{b} digits of n (n >= 0)."),
+        "digits",
+        2,
+        (
+            "writes the non-negative integer n in base {b}, adds up its digits and multiplies the "
+            "sum by {k}.",
+            "returns {k} times the sum of the base-{b} digits of n (n >= 0).",
+        ),
         "gives {k} times the digit sum that n >= 0 has when written in base {b}.",
         "repeatedly divides n >= 0 by {b}, totals the remainders and returns {k} times the total.",
         _digits,
     ),
     code_family(
-        "words", 2,
-        ("takes the words of the text that have more than {k} letters, puts them {o} and joins them "
-         "with '{m}'.",
-         "splits a text at spaces, keeps words longer than {k} letters and returns them {o}, "
-         "separated by '{m}'."),
+        "words",
+        2,
+        (
+            "takes the words of the text that have more than {k} letters, puts them {o} and joins "
+            "them with '{m}'.",
+            "splits a text at spaces, keeps words longer than {k} letters and returns them {o}, "
+            "separated by '{m}'.",
+        ),
         "joins by '{m}' all words with over {k} characters, {o}.",
         "drops every word of {k} letters or fewer and strings the others together with '{m}', {o}.",
         _words,
     ),
     code_family(
-        "caesar", 2,
-        ("moves each lower-case letter {k} places forward in the alphabet, from z on to a. Other "
-         "characters are {s}.",
-         "encodes a text by a shift of {k} for the letters a to z (wrapping around); all other "
-         "characters are {s}."),
+        "caesar",
+        2,
+        (
+            "moves each lower-case letter {k} places forward in the alphabet, from z on to a. "
+            "Other characters are {s}.",
+            "encodes a text by a shift of {k} for the letters a to z (wrapping around); all other "
+            "characters are {s}.",
+        ),
         "applies a Caesar shift of {k} to lower-case letters, while anything else is {s}.",
         "advances a to z cyclically by {k}; whatever is no lower-case letter is {s}.",
         _caesar,
     ),
     code_family(
-        "groups", 2,
-        ("counts the numbers by their remainder modulo {k} and returns a dict from remainder to "
-         "count, with counts of at least {c} only.",
-         "returns a dict: for each remainder after division by {k}, how many elements have it. "
-         "Leave out counts below {c}."),
+        "groups",
+        2,
+        (
+            "counts the numbers by their remainder modulo {k} and returns a dict from remainder to "
+            "count, with counts of at least {c} only.",
+            "returns a dict: for each remainder after division by {k}, how many elements have it. "
+            "Leave out counts below {c}.",
+        ),
         "maps each value of x % {k} to the number of elements x that have it, if that is {c} or "
         "more.",
-        "sorts `nums` into classes modulo {k} and gives a dict of class sizes, sizes under {c} left "
-        "out.",
+        "sorts `nums` into classes modulo {k} and gives a dict of class sizes, sizes under {c} "
+        "left out.",
         _groups,
     ),
     code_family(
-        "fizz", 2,
-        ("returns a list of strings for 1 to n: '{v}' for multiples of {a}, '{w}' for multiples of "
-         "{b}, '{v}{w}' for both, else the number.",
-         "lists 1 to n as text, with '{v}' in place of multiples of {a}, '{w}' of multiples of {b} "
-         "and '{v}{w}' of both."),
+        "fizz",
+        2,
+        (
+            "returns a list of strings for 1 to n: '{v}' for multiples of {a}, '{w}' for multiples "
+            "of {b}, '{v}{w}' for both, else the number.",
+            "lists 1 to n as text, with '{v}' in place of multiples of {a}, '{w}' of multiples of "
+            "{b} and '{v}{w}' of both.",
+        ),
         "plays a counting game up to n: say '{v}' when {a} divides, '{w}' when {b} divides, "
         "'{v}{w}' when both do, else the number as a string.",
         "gives strings for 1..n. Divisible by {a}: '{v}'. Divisible by {b}: '{w}'. By both: "
         "'{v}{w}'. Otherwise the number itself.",
         _fizz,
     ),
-)  # fmt: skip
+)

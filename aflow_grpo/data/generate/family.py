@@ -28,10 +28,10 @@ _CHOICE = re.compile(r"\[([^\[\]|]*(?:\|[^\[\]|]*)+)\]")
 class Instance:
     """One drawn problem before it is worded."""
 
-    key: tuple[int | str, ...]
+    key: tuple[object, ...]
     """What makes it differ from the family's other problems, whatever the wording and names."""
     answer: str
-    fields: Mapping[str, int | str] = field(default_factory=dict)
+    fields: Mapping[str, object] = field(default_factory=dict)
     """Values for the `{placeholders}` of the wordings."""
     alternatives: tuple[str, ...] = ()
     context: str = ""
@@ -70,7 +70,7 @@ class Family:
     draw: Draw
 
 
-def sentence(dice: Dice, wording: str, fields: Mapping[str, int | str]) -> str:
+def sentence(dice: Dice, wording: str, fields: Mapping[str, object]) -> str:
     """The wording with its choices made and its placeholders filled."""
     chosen = _CHOICE.sub(lambda match: dice.pick(match.group(1).split("|")), wording)
     return chosen.format_map(fields)

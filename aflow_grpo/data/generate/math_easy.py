@@ -71,7 +71,8 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "gain",
         (
-            "{n} has {a} {x} and [buys|finds|gets] {b} more. How many {x} does {n} have [now|in all]?",
+            "{n} has {a} {x} and [buys|finds|gets] {b} more. How many {x} does {n} have [now|in "
+            "all]?",
             "There are {a} {x} in a box. {n} puts in {b} more. How many {x} are in the box?",
             "{n} collected {a} {x} on Monday and {b} on Tuesday. How many is that together?",
         ),
@@ -137,10 +138,11 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "outfits",
         (
-            "{n} has {a} shirts and {b} pairs of trousers. How many different outfits are possible?",
+            "{n} has {a} shirts and {b} pairs of trousers. How many different outfits are "
+            "possible?",
             "A menu has {a} soups and {b} desserts. How many ways are there to choose one of each?",
-            "There are {a} roads from home to the lake and {b} from the lake to town. How many routes "
-            "lead from home to town?",
+            "There are {a} roads from home to the lake and {b} from the lake to town. How many "
+            "routes lead from home to town?",
         ),
         "In how many ways can {n} pick one of {a} hats and one of {b} scarves?",
         "A lock has {a} colours on one ring and {b} on another. Count its settings.",

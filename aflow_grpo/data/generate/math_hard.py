@@ -37,19 +37,19 @@ def _divisible(dice: Dice) -> Instance:
     wanted = {"exactly one of": (1,), "neither of": (0,), "at least one of": (1, 2)}[mode]
     count = sum((n % first == 0) + (n % second == 0) in wanted for n in range(1, limit + 1))
     low, high = sorted((first, second))
-    fields: dict[str, int | str] = {"a": low, "b": high, "m": limit, "w": mode}
+    fields: dict[str, object] = {"a": low, "b": high, "m": limit, "w": mode}
     return Instance((low, high, limit, mode), str(count), fields)
 
 
 def _trip(dice: Dice) -> Instance:
     speed_1, speed_2 = dice.picks((20, 30, 40, 50, 60, 80, 90), 2)
-    hours_1, hours_2 = dice.between(1, 5), dice.between(2, 5)
-    rest, back = dice.between(1, 3), dice.pick((10, 15, 20, 25, 30))
+    hours_1, hours_2 = dice.between(2, 5), dice.between(2, 5)
+    rest, back = dice.between(2, 4), dice.pick((10, 15, 20, 25, 30))
     way = speed_1 * hours_1 + speed_2 * hours_2
     way_back = -(-way // back)
     short = way_back * back - way
     answer = hours_1 + hours_2 + rest + way_back
-    fields: dict[str, int | str] = {"n": dice.pick(FIRST_NAMES), "a": speed_1, "h": hours_1}
+    fields: dict[str, object] = {"n": dice.pick(FIRST_NAMES), "a": speed_1, "h": hours_1}
     fields |= {"b": speed_2, "k": hours_2, "r": rest, "c": back, "s": short}
     return Instance((speed_1, hours_1, speed_2, hours_2, rest, back), str(answer), fields)
 
@@ -72,7 +72,7 @@ def _ages(dice: Dice) -> Instance:
     third = second + older
     total = youngest + second + third
     one, two, three = dice.picks(FIRST_NAMES, 3)
-    fields: dict[str, int | str] = {"u": one, "v": two, "w": three, "t": times, "o": older}
+    fields: dict[str, object] = {"u": one, "v": two, "w": three, "t": times, "o": older}
     fields |= {"s": total, "y": years}
     return Instance((youngest, times, older, years), str(third + years), fields)
 
@@ -84,7 +84,7 @@ def _digits(dice: Dice) -> Instance:
     parity = dice.pick(("even", "odd"))
     numbers = (int("".join(map(str, p))) for p in permutations(digits, length) if p[0] != 0)
     count = sum(n > limit and n % 2 == (parity == "odd") for n in numbers)
-    fields: dict[str, int | str] = {"l": length, "e": parity, "m": limit}
+    fields: dict[str, object] = {"l": length, "e": parity, "m": limit}
     fields["d"] = ", ".join(map(str, digits[:-1])) + f" and {digits[-1]}"
     return Instance((length, limit, parity, *digits), str(count), fields)
 
@@ -98,7 +98,7 @@ def _bakery(dice: Dice) -> Instance:
     bags = -(-batches * flour // bag)
     price = bags * cost // orders + dice.between(1, 4)
     gain = orders * price - bags * cost
-    fields: dict[str, int | str] = {"n": dice.pick(FIRST_NAMES), "o": orders, "k": batch}
+    fields: dict[str, object] = {"n": dice.pick(FIRST_NAMES), "o": orders, "k": batch}
     fields |= {"f": flour, "b": bag, "c": cost, "p": price}
     return Instance((orders, batch, flour, bag, cost, price), str(gain), fields)
 
@@ -111,42 +111,44 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "week",
         (
-            "{n} sells {a} {x} on Monday, {t} times as many on Tuesday and {f} fewer than Monday on "
-            "Wednesday. Each costs ${p}. After paying ${r} rent, how much does {n} [keep|have]?",
-            "On day one {n} makes {a} {x}, on day two {t} times as many, on day three {f} fewer than "
-            "on day one. All are sold at ${p} each and ${r} goes to a helper. How much is left?",
-            "{n} sold {a} {x} in May, {t} times that in June, and in July {f} less than in May. One "
-            "brings ${p}; costs were ${r} in all. What was the profit?",
+            "{n} sells {a} {x} on Monday, {t} times as many on Tuesday and {f} fewer than Monday "
+            "on Wednesday. Each costs ${p}. After paying ${r} rent, how much does {n} [keep|have]?",
+            "On day one {n} makes {a} {x}, on day two {t} times as many, on day three {f} fewer "
+            "than on day one. All are sold at ${p} each and ${r} goes to a helper. How much is "
+            "left?",
+            "{n} sold {a} {x} in May, {t} times that in June, and in July {f} less than in May. "
+            "One brings ${p}; costs were ${r} in all. What was the profit?",
         ),
         "At ${p} apiece, {n} sells {a} {x}, then {t} times as many, then {f} fewer than at first. "
         "What is left after ${r} for the stand?",
-        "Three markets: {a} {x} sold, then {t} times that, then {f} fewer than the first. Price ${p} "
-        "each, fees ${r} altogether. Give {n}'s gain in dollars.",
+        "Three markets: {a} {x} sold, then {t} times that, then {f} fewer than the first. Price "
+        "${p} each, fees ${r} altogether. Give {n}'s gain in dollars.",
         _week,
     ),
     _family(
         "tank",
         (
             "A tank holds {w} litres. A pump adds {f} litres a minute. After {e} minutes a drain "
-            "opens that takes {d} litres a minute. How many minutes after the start are {g} litres in "
-            "the tank?",
+            "opens that takes {d} litres a minute. How many minutes after the start are {g} litres "
+            "in the tank?",
             "A pool has {w} litres and gains {f} litres a minute. From minute {e} on it also loses "
             "{d} litres a minute. After how many minutes [in all|from the start] does it hold {g}?",
             "A hose pours {f} litres a minute into a barrel with {w} litres. After {e} minutes it "
-            "springs a leak of {d} litres a minute. How many minutes from the start until {g} litres?",
+            "springs a leak of {d} litres a minute. How many minutes from the start until {g} "
+            "litres?",
         ),
-        "Starting from {w} litres, a cistern takes in {f} a minute; once {e} minutes are over it also "
-        "gives out {d} a minute. When, in minutes from the start, does it reach {g} litres?",
-        "Water enters a basin of {w} litres at {f} per minute. {e} minutes later an outlet of {d} per "
-        "minute opens too. Give the minutes from the start to {g} litres.",
+        "Starting from {w} litres, a cistern takes in {f} a minute; once {e} minutes are over it "
+        "also gives out {d} a minute. When, in minutes from the start, does it reach {g} litres?",
+        "Water enters a basin of {w} litres at {f} per minute. {e} minutes later an outlet of {d} "
+        "per minute opens too. Give the minutes from the start to {g} litres.",
         _tank,
     ),
     _family(
         "divisible",
         (
             "How many whole numbers from 1 to {m} are divisible by {w} {a} and {b}?",
-            "Count the integers between 1 and {m}, both included, that are multiples of {w} {a} and "
-            "{b}.",
+            "Count the integers between 1 and {m}, both included, that are multiples of {w} {a} "
+            "and {b}.",
             "Cards are numbered 1 to {m}. How many show a number that is divisible by {w} {a} and "
             "{b}?",
         ),
@@ -158,12 +160,15 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "trip",
         (
-            "{n} drives {h} hours at {a} km/h and {k} hours at {b} km/h, rests {r} hours and returns "
-            "by a road that is {s} km longer at {c} km/h. How many hours does it take in all?",
-            "A boat sails {h} hours at {a} km/h, then {k} hours at {b} km/h. After {r} hours in port "
-            "it goes home at {c} km/h on a route {s} km longer. How many hours was it [away|gone]?",
-            "{n} travels at {a} km/h for {h} hours, at {b} km/h for {k} hours, waits {r} hours, and "
-            "takes a way back that is {s} km longer at {c} km/h. How long is the whole trip in hours?",
+            "{n} drives {h} hours at {a} km/h and {k} hours at {b} km/h, rests {r} hours and "
+            "returns by a road that is {s} km longer at {c} km/h. How many hours does it take in "
+            "all?",
+            "A boat sails {h} hours at {a} km/h, then {k} hours at {b} km/h. After {r} hours in "
+            "port it goes home at {c} km/h on a route {s} km longer. How many hours was it "
+            "[away|gone]?",
+            "{n} travels at {a} km/h for {h} hours, at {b} km/h for {k} hours, waits {r} hours, "
+            "and takes a way back that is {s} km longer at {c} km/h. How long is the whole trip in "
+            "hours?",
         ),
         "Out: {h} hours at {a} km/h and {k} hours at {b} km/h. Stay: {r} hours. Back: {s} km more "
         "than out, at {c} km/h. How many hours pass in all for {n}?",
@@ -174,33 +179,33 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "prices",
         (
-            "A {t} costs ${a}. The price rises by {p}% and then falls by {q}%. {n} buys {c} of them "
-            "with a voucher of ${v}. How much does {n} pay?",
+            "A {t} costs ${a}. The price rises by {p}% and then falls by {q}%. {n} buys {c} of "
+            "them with a voucher of ${v}. How much does {n} pay?",
             "The ${a} price of a {t} goes up {p}%, then the new price goes down {q}%. What do {c} "
             "cost after ${v} is taken off the [total|bill]?",
             "A shop raises the price of a {t}, ${a}, by {p}% and later cuts it by {q}%. {n} orders "
             "{c} and has a ${v} credit. What is to pay?",
         ),
-        "{n} pays for {c} items of type {t}, once ${a} each, now {p}% dearer and then {q}% cheaper, "
-        "less ${v}. What is the amount?",
-        "List price of a {t}: ${a}. Step one: plus {p}%. Step two: minus {q}% of that. Give the bill "
-        "for {c} after a rebate of ${v}.",
+        "{n} pays for {c} items of type {t}, once ${a} each, now {p}% dearer and then {q}% "
+        "cheaper, less ${v}. What is the amount?",
+        "List price of a {t}: ${a}. Step one: plus {p}%. Step two: minus {q}% of that. Give the "
+        "bill for {c} after a rebate of ${v}.",
         _prices,
     ),
     _family(
         "ages",
         (
-            "{v} is {t} times as old as {u}. {w} is {o} years older than {v}. Together they are {s}. "
-            "How old will {w} be in {y} years?",
-            "The ages of {u}, {v} and {w} add up to {s}. {v} is {t} times as old as {u}, and {w} is "
-            "{o} years older than {v}. What will {w}'s age be {y} years from now?",
-            "{u}, {v} and {w} are {s} years old in all. {w} is {o} years older than {v}, who is {t} "
-            "times {u}'s age. How old is {w} in {y} years?",
+            "{v} is {t} times as old as {u}. {w} is {o} years older than {v}. Together they are "
+            "{s}. How old will {w} be in {y} years?",
+            "The ages of {u}, {v} and {w} add up to {s}. {v} is {t} times as old as {u}, and {w} "
+            "is {o} years older than {v}. What will {w}'s age be {y} years from now?",
+            "{u}, {v} and {w} are {s} years old in all. {w} is {o} years older than {v}, who is "
+            "{t} times {u}'s age. How old is {w} in {y} years?",
         ),
-        "{w} was born {o} years before {v}, and {v}'s age is {t} times {u}'s. Their ages total {s}. "
-        "What is {w}'s age after {y} more years?",
-        "Sum of three ages: {s}. {v} has {t} times the years of {u}; {w} has {o} more than {v}. Give "
-        "{w}'s age {y} years later.",
+        "{w} was born {o} years before {v}, and {v}'s age is {t} times {u}'s. Their ages total "
+        "{s}. What is {w}'s age after {y} more years?",
+        "Sum of three ages: {s}. {v} has {t} times the years of {u}; {w} has {o} more than {v}. "
+        "Give {w}'s age {y} years later.",
         _ages,
     ),
     _family(
@@ -221,17 +226,18 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "bakery",
         (
-            "{n} must bake {o} rolls. A batch makes {k} rolls and needs {f} g of flour. Flour comes "
-            "in bags of {b} g at ${c}. Rolls sell at ${p}. All {o} are sold: what is the profit?",
-            "A batch of {k} rolls takes {f} g of flour, sold in {b} g bags for ${c} each. {n} bakes "
-            "whole batches to sell {o} rolls at ${p}. How much is left after buying flour?",
+            "{n} must bake {o} rolls. A batch makes {k} rolls and needs {f} g of flour. Flour "
+            "comes in bags of {b} g at ${c}. Rolls sell at ${p}. All {o} are sold: what is the "
+            "profit?",
+            "A batch of {k} rolls takes {f} g of flour, sold in {b} g bags for ${c} each. {n} "
+            "bakes whole batches to sell {o} rolls at ${p}. How much is left after buying flour?",
             "{o} rolls are ordered at ${p} each. {n} bakes full batches of {k}, {f} g of flour per "
             "batch, and buys {b} g bags for ${c} each. What is earned after flour?",
         ),
         "Flour bags of {b} g cost ${c}. {n} bakes batches of {k} rolls, {f} g each batch, until "
         "there are {o} to sell at ${p}. What does {n} earn once the flour is paid?",
-        "Order: {o} rolls, ${p} each. Oven: {k} rolls per batch, whole batches, {f} g flour. Store: "
-        "{b} g bags only, ${c}. Give {n}'s surplus.",
+        "Order: {o} rolls, ${p} each. Oven: {k} rolls per batch, whole batches, {f} g flour. "
+        "Store: {b} g bags only, ${c}. Give {n}'s surplus.",
         _bakery,
     ),
 )

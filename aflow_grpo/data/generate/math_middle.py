@@ -95,7 +95,7 @@ FAMILIES: tuple[Family, ...] = (
         "change",
         (
             "{n} buys {a} {x} at ${p} each and {b} {y} at ${q} each, and pays with ${m}. How much "
-            "change does {n} get [back|]?",
+            "change does {n} get[ back|]?",
             "{x} cost ${p} each and {y} cost ${q} each. {n} has ${m} and buys {a} {x} and {b} {y}. "
             "How many dollars [are left|remain]?",
             "With ${m} in hand, {n} pays for {a} {x} (${p} each) and {b} {y} (${q} each). How much "
@@ -111,10 +111,10 @@ FAMILIES: tuple[Family, ...] = (
         (
             "A {t} costs ${a}. It is [sold|offered] at {p}% off, and delivery costs ${f}. How much "
             "does {n} pay [in all|in total]?",
-            "{n} buys a {t} priced at ${a} with a {p}% discount and pays ${f} for delivery. What is "
-            "the total?",
-            "The price of a {t} is ${a}. First {p}% is taken off, then a fee of ${f} is added. What "
-            "is the final price?",
+            "{n} buys a {t} priced at ${a} with a {p}% discount and pays ${f} for delivery. What "
+            "is the total?",
+            "The price of a {t} is ${a}. First {p}% is taken off, then a fee of ${f} is added. "
+            "What is the final price?",
         ),
         "With {p} percent off and ${f} for shipping, what does {n} pay for a {t} listed at ${a}?",
         "A {t}, list price ${a}, is reduced by {p}%; the ${f} fee is not. Give the sum due.",
@@ -123,14 +123,15 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "boxes",
         (
-            "{n} has {a} {x}, gives away {b} and packs the rest in boxes of {k}. How many boxes are "
-            "needed?",
+            "{n} has {a} {x}, gives away {b} and packs the rest in boxes of {k}. How many boxes "
+            "are needed?",
             "From {a} {x}, {b} are [sold|thrown away]. The others go into bags that hold {k}. How "
             "many bags does {n} need?",
             "{b} of {a} {x} are broken. A tray holds {k} whole ones. How many trays are needed for "
             "all whole ones?",
         ),
-        "Each crate takes {k} {x}. How many crates hold what is left of {a} {x} after {n} keeps {b}?",
+        "Each crate takes {k} {x}. How many crates hold what is left of {a} {x} after {n} keeps "
+        "{b}?",
         "{n} sets {b} of {a} {x} aside and stacks the others, at most {k} to a stack. Give the "
         "smallest number of stacks.",
         _boxes,
@@ -140,13 +141,14 @@ FAMILIES: tuple[Family, ...] = (
         (
             "{n} scored {s} in {d} tests. What must {n} score in the next test for an average of "
             "{g}?",
-            "The average of {c} numbers is {g}. [All but one|{d} of them] are {s}. What is the other "
-            "number?",
+            "The average of {c} numbers is {g}. [All but one|{d} of them] are {s}. What is the "
+            "other number?",
             "After {d} games with {s} points, how many points does {n} need in game {c} to average "
             "{g}?",
         ),
         "A mean of {g} over {c} weeks is the aim. So far: {s}. What must the last week bring?",
-        "{c} parcels weigh {g} kg on average; {d} weigh {s} kg. Give the weight of the last, in kg.",
+        "{c} parcels weigh {g} kg on average; {d} weigh {s} kg. Give the weight of the last, in "
+        "kg.",
         _mean,
     ),
     _family(
@@ -159,17 +161,18 @@ FAMILIES: tuple[Family, ...] = (
             "{n} gets ${r} per hour. After {d} days of {h} hours, ${s} goes to rent. What remains?",
         ),
         "What is left of {d} days' pay, {h} hours each at ${r} an hour, once {n} has spent ${s}?",
-        "A job of {d} days takes {h} hours daily and pays ${r} hourly. Costs are ${s}. Give the gain.",
+        "A job of {d} days takes {h} hours daily and pays ${r} hourly. Costs are ${s}. Give the "
+        "gain.",
         _wages,
     ),
     _family(
         "bells",
         (
-            "One bell rings every {a} minutes, another every {b} minutes. Both ring now. In the next "
-            "{m} minutes, how many more times do they ring together?",
+            "One bell rings every {a} minutes, another every {b} minutes. Both ring now. In the "
+            "next {m} minutes, how many more times do they ring together?",
             "How many numbers from 1 to {m} are multiples of both {a} and {b}?",
-            "Two lamps flash together, then every {a} and every {b} seconds. How many times do they "
-            "flash together again within {m} seconds?",
+            "Two lamps flash together, then every {a} and every {b} seconds. How many times do "
+            "they flash together again within {m} seconds?",
         ),
         "Count the whole numbers up to {m} that {a} and {b} both divide.",
         "Buses leave every {a} and every {b} minutes, both at noon. Within {m} minutes after noon, "
@@ -180,8 +183,8 @@ FAMILIES: tuple[Family, ...] = (
         "eaten",
         (
             "{n} had {a} {x}, sold {f} of them and then gave away {g}. How many {x} are left?",
-            "A box holds {a} {x}. {f} of them are taken out, then {g} more. How many [remain|are left "
-            "in the box]?",
+            "A box holds {a} {x}. {f} of them are taken out, then {g} more. How many [remain|are "
+            "left in the box]?",
             "Of {a} {x}, {f} are red, {g} are blue and the rest are green. How many are green?",
         ),
         "After losing {f} of {a} {x}, and later {g} more, how many does {n} still have?",
@@ -191,7 +194,8 @@ FAMILIES: tuple[Family, ...] = (
     _family(
         "committee",
         (
-            "A club has {a} women and {b} men. How many ways are there to choose 2 women and 1 man?",
+            "A club has {a} women and {b} men. How many ways are there to choose 2 women and 1 "
+            "man?",
             "From {a} novels and {b} comics, 2 novels and 1 comic are [chosen|picked]. How many "
             "selections are possible?",
             "A pizza gets 2 of {a} toppings and 1 of {b} sauces. How many pizzas are possible?",
@@ -205,9 +209,9 @@ FAMILIES: tuple[Family, ...] = (
         (
             "{n} takes {p} of {q} of a cake and then another {r} of the cake. What fraction of the "
             "cake is that?",
-            "Multiply {p} by {q}, then add {r}. Give the result as a fraction [in lowest terms|].",
-            "{q} of a garden is planted, and {p} of that part is lawn. Then {r} of the garden is made "
-            "lawn too. What fraction is lawn?",
+            "Multiply {p} by {q}, then add {r}. Give the result as a fraction[ in lowest terms|].",
+            "{q} of a garden is planted, and {p} of that part is lawn. Then {r} of the garden is "
+            "made lawn too. What fraction is lawn?",
         ),
         "What fraction is {r} more than {p} of {q}?",
         "Work out {p} × {q} + {r} as a reduced fraction.",

@@ -7,6 +7,7 @@ Linux the kernel also kills it when this process dies. Its environment holds no 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -83,10 +84,8 @@ class Simulator:
         if process is None:
             return
         assert process.stdin is not None and process.stdout is not None
-        try:
+        with contextlib.suppress(BrokenPipeError):  # it is gone already
             process.stdin.close()
-        except BrokenPipeError:
-            pass  # it is gone already
         try:
             process.wait(_STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:

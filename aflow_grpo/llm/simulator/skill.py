@@ -1,4 +1,4 @@
-"""How able the imitated gpt-4o-mini is: a first model, built on recorded runs, uncalibrated in detail.
+"""How able the imitated gpt-4o-mini is: a first model on recorded facts, uncalibrated in detail.
 
 Recorded: repeats of one workflow on one problem mostly agree (GSM8K .95, DROP .94, MATH .69); most
 problems are always right or always wrong; agreement is informative (MATH: .67 right when two runs
@@ -9,9 +9,9 @@ threshold, almost always, and what lies above, almost never; in between is a nar
     p(u) = 1 - e    for u < R;     .85 -> .15 (linear)    for R <= u < R + m;     e    above
 
 R and m are chosen so that the mean over problems is the operator's accuracy and the mean of
-p (1 - p) its `wobble`. Operators share u up to a correlation: the Programmer fails on other problems
-than a written solution does. Wrong replies are clustered on two or three wrong values per problem;
-`cluster` is the chance that two wrong replies agree.
+p (1 - p) its `wobble`. Operators share u up to a correlation: the Programmer fails on other
+problems than a written solution does. Wrong replies are clustered on two or three wrong values per
+problem; `cluster` is the chance that two wrong replies agree.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Which operator asks, about which problem, with what: the reading half of the wire convention.
 
 The system message opens with the operator's marker; the user message holds the problem somewhere,
-and for most operators tagged sections. The markers are injected, since the contract of the operators
-is another room's. Not here: what to reply.
+and for most operators tagged sections. The markers are injected, since the contract of the
+operators is another room's. Not here: what to reply.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def section(user: str, tag: str) -> str | None:
     start = user.find(f"<{tag}>\n")
     end = user.rfind(f"\n</{tag}>")
     begin = start + len(tag) + 3
-    return user[begin:end] if 0 <= start and begin <= end else None
+    return user[begin:end] if start >= 0 and begin <= end else None
 
 
 def candidates(user: str) -> list[tuple[str, str]]:

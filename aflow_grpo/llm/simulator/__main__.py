@@ -1,0 +1,71 @@
+"""The simulator's process: reads its world from standard input, says its port, serves until EOF.
+
+Started by `host.Simulator`. It ends when its standard input closes, so also when the parent is
+killed; on Linux the kernel's parent-death signal covers the case that another process holds the
+pipe's other end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import json
+import os
+import signal
+import sys
+from typing import Any
+
+from aflow_grpo.llm.simulator.server import World, serve
+from aflow_grpo.llm.simulator.settings import SimulatorSettings
+from aflow_grpo.records import Problem
+
+_PR_SET_PDEATHSIG = 1
+_LISTS = ("alternatives", "public_tests", "hidden_tests")
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the signal was armed
+            os._exit(1)
+
+
+def _problem(fields: dict[str, Any]) -> Problem:
+    return Problem(**{**fields, **{name: tuple(fields[name]) for name in _LISTS}})
+
+
+def _world(message: dict[str, Any]) -> World:
+    settings = message["settings"]
+    return World(
+        [_problem(fields) for fields in message["problems"]],
+        message["markers"],
+        SimulatorSettings(**{**settings, "models": tuple(settings["models"])}),
+    )
+
+
+async def _serve_until_eof(world: World) -> None:
+    ended = asyncio.Event()
+    stdin = sys.stdin.fileno()
+
+    def on_input() -> None:
+        if not os.read(stdin, 4096):
+            ended.set()
+
+    asyncio.get_running_loop().add_reader(stdin, on_input)
+    runner, port = await serve(world)
+    print(json.dumps({"port": port}), flush=True)
+    await ended.wait()
+    await runner.cleanup()
+
+
+def main() -> None:
+    """Run the simulator's process."""
+    parent = os.getppid()
+    message = json.loads(sys.stdin.buffer.readline())
+    if message["die_with_parent"]:
+        _die_with_parent(parent)
+    asyncio.run(_serve_until_eof(_world(message)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+r"""Short answers: reading one out of a text, telling right from wrong, inventing wrong ones.
+
+The judging here serves the imitated model (what does it vote for, what does its review say);
+whether a rollout is right is decided elsewhere, by the scorers.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from aflow_grpo.records import Problem
+from aflow_grpo.seeds import derive_seed
+
+__all__ = ["canonical", "extract", "is_right", "wrong_values"]
+
+_ANSWER_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
+_SOLUTION_TAG = re.compile(r"<solution>\s*(.*?)\s*</solution>", re.DOTALL)
+_HASHES = re.compile(r"####[ \t]*([^\n]+)")
+_BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
+_STATED = re.compile(r"answer\b[^.:\n]{0,40}?(?:\bis|[:=])\s*([^\n]+?)(?:\.(?=\s|$)|\n|$)", re.I)
+_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_LATEX_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+_NAMES = re.compile(r"\b[A-Z][a-z]+(?:\s+[A-Z][a-z]+)*\b")
+_SHORT_WORDS = 12
+_HOW_MANY = 3
+_LAST_RESORTS = {
+    "math": ("0", "1", "2", "3"),
+    "qa": ("not stated", "none of them", "both of them", "all of them"),
+    "code": ("0", "1", "2", "3"),
+}
+
+
+def extract(text: str) -> str | None:
+    r"""The answer that `text` states: tag, last `\boxed{}`, `####`, bold, stated, or the text."""
+    for pattern in (_ANSWER_TAG, _SOLUTION_TAG):
+        text = _last(pattern, text) or text
+    stated = _last_boxed(text)
+    for pattern in (_HASHES, _BOLD, _STATED):
+        stated = stated or _last(pattern, text)
+    if stated:
+        return stated
+    plain = text.strip()
+    return plain if plain and "\n" not in plain and len(plain.split()) <= _SHORT_WORDS else None
+
+
+@lru_cache(maxsize=8192)
+def canonical(value: str) -> str:
+    """One form for answers that mean the same: numbers as fractions, words without articles."""
+    text = value.strip().strip("$").strip().rstrip(".").replace("\\!", "").replace("\\,", "")
+    fraction = _LATEX_FRACTION.fullmatch(text)
+    number = f"{fraction[1]}{fraction[2]}/{fraction[3]}" if fraction else text.replace(",", "")
+    try:
+        return str(Fraction(number.replace("--", "").strip("$%€£ ")))
+    except (ValueError, ZeroDivisionError):
+        words = re.sub(r"[^\w\\{}^+\-*/=<>.]+", " ", text.lower()).split()
+        return " ".join(word for word in words if word not in ("a", "an", "the"))
+
+
+def is_right(problem: Problem, value: str | None) -> bool:
+    """Whether `value` is the gold answer or an accepted alternative."""
+    if value is None:
+        return False
+    golds = (extract(problem.answer) or problem.answer, *problem.alternatives)
+    return canonical(value) in {canonical(gold) for gold in golds}
+
+
+@lru_cache(maxsize=4096)
+def wrong_values(problem: Problem) -> tuple[str, ...]:
+    """Three wrong answers in the gold answer's form, the same for a problem every time."""
+    rng = random.Random(derive_seed("wrong values", problem.id))
+    gold = extract(problem.answer) or problem.answer
+    pool = _near_numbers(gold, rng) if _NUMBER.search(gold) else _other_phrases(problem, gold, rng)
+    chosen: list[str] = []
+    seen: set[str] = set()
+    for value in [*pool, *_LAST_RESORTS[problem.domain]]:
+        form = canonical(value)
+        if form not in seen and not is_right(problem, value):
+            seen.add(form)
+            chosen.append(value)
+    return tuple(chosen[:_HOW_MANY])
+
+
+def _near_numbers(gold: str, rng: random.Random) -> list[str]:
+    """`gold` with its last number changed: off by one, doubled, a digit slip."""
+    match = list(_NUMBER.finditer(gold))[-1]
+    number = match[0]
+    if "." in number:
+        places = len(number.split(".")[1])
+        value = float(number)
+        step = 10.0**-places
+        changed = [f"{v:.{places}f}" for v in (value + step, value * 2, value * 10, value - step)]
+    else:
+        whole = int(number)
+        steps = [1, 2, 10] if abs(whole) < 100 else [1, 10, 100]
+        shifts = [whole + step for step in steps] + [whole - step for step in steps]
+        shifts = [shift for shift in shifts if (shift > 0) == (whole > 0)]
+        changed = [
+            str(v) for v in (*shifts, whole * 2, whole // 2 if abs(whole) > 3 else whole + 5)
+        ]
+    rng.shuffle(changed)
+    return [gold[: match.start()] + value + gold[match.end() :] for value in changed]
+
+
+def _other_phrases(problem: Problem, gold: str, rng: random.Random) -> list[str]:
+    """Phrases of the passage that are not the gold answer; yes for no; a sign for symbols."""
+    if problem.domain == "math" and not _NAMES.search(gold):
+        return [f"-{gold}", f"2{gold}", f"{gold}+1"]
+    if gold.lower() in ("yes", "no"):
+        return ["no" if gold.lower() == "yes" else "yes"]
+    names = {match[0] for match in _NAMES.finditer(problem.context or problem.question)}
+    words = set(gold.lower().split())
+    others = sorted(name for name in names if not words & set(name.lower().split()))
+    rng.shuffle(others)
+    return others
+
+
+def _last(pattern: re.Pattern[str], text: str) -> str | None:
+    """The last match that says something; a prompt's `<answer>...</answer>` does not."""
+    found = [match.strip() for match in pattern.findall(text)]
+    return next((match for match in reversed(found) if match.strip(".… ")), None)
+
+
+def _last_boxed(text: str) -> str | None:
+    start = text.rfind("\\boxed{")
+    if start < 0:
+        return None
+    depth = 0
+    for position in range(start + len("\\boxed"), len(text)):
+        depth += (text[position] == "{") - (text[position] == "}")
+        if depth == 0:
+            return text[start + len("\\boxed{") : position].strip() or None
+    return None

@@ -1,0 +1,59 @@
+"""The operators that work on a solution: Format, Review, Revise."""
+
+from __future__ import annotations
+
+from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, contract
+from aflow_grpo.operators.prompts import format_prompt, review_prompt, revise_prompt
+from aflow_grpo.operators.replies import last_line, tagged
+
+__all__ = ["Format", "Review", "Revise"]
+
+
+class Format(Operator):
+    """The short final answer of a solution, under both keys that AFlow's versions use."""
+
+    spec = contract("format")
+
+    async def _run(self, llm: LLM, given: Arguments) -> Result:
+        prompt = format_prompt(
+            given.text("problem"), given.text("solution"), given.text("instruction")
+        )
+        reply = await llm(prompt.user, system=prompt.system)
+        answer = tagged(reply, "answer")
+        short = last_line(reply) if answer is None else answer
+        return {"solution": short, "response": short}
+
+
+class Review(Operator):
+    """A verdict as a real boolean, and what to mend; wrong only when the reply says so."""
+
+    spec = contract("review")
+
+    async def _run(self, llm: LLM, given: Arguments) -> Result:
+        prompt = review_prompt(
+            given.text("problem"), given.text("solution"), given.text("instruction")
+        )
+        reply = await llm(prompt.user, system=prompt.system)
+        verdict, feedback = tagged(reply, "verdict"), tagged(reply, "feedback")
+        wrong = verdict is not None and verdict.strip(" .*").lower() in ("wrong", "false", "no")
+        return {
+            "review_result": not wrong,
+            "feedback": reply.strip() if feedback is None else feedback,
+        }
+
+
+class Revise(Operator):
+    """The solution rewritten under feedback."""
+
+    spec = contract("revise")
+
+    async def _run(self, llm: LLM, given: Arguments) -> Result:
+        prompt = revise_prompt(
+            given.text("problem"),
+            given.text("solution"),
+            given.text("feedback"),
+            given.text("instruction"),
+        )
+        reply = await llm(prompt.user, system=prompt.system)
+        solution = tagged(reply, "solution")
+        return {"solution": reply.strip() if solution is None else solution}

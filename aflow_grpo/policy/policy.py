@@ -1,0 +1,274 @@
+"""The policy as one module: builds itself late, encodes problems, samples, scores.
+
+Weights are loaded in `setup`, not in the constructor, so that reading a config, `--help` and a
+failing check elsewhere cost nothing. Not here: rewards, the loss, the optimiser.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedTokenizerBase
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy.loading import CausalParts, add_lora, causal_parts, fingerprint, load
+from aflow_grpo.policy.merging import merged_adapters
+from aflow_grpo.policy.prompting import PromptForm, encode_problem
+from aflow_grpo.policy.sampling import Drawn, Sampler, draw
+from aflow_grpo.policy.scoring import Scored, score
+from aflow_grpo.policy.settings import LoraSettings, SamplingSettings
+from aflow_grpo.records import Completion, Problem
+
+__all__ = ["Policy"]
+
+_DEFAULT_SAMPLING = SamplingSettings()
+
+
+class Policy(nn.Module):
+    """A causal language model that writes workflows.
+
+    Args:
+        model: ``tiny`` for the shipped policy of about 1 M parameters, a local folder, or a Hugging
+            Face id such as ``Qwen/Qwen2.5-7B-Instruct``.
+        lora: Adapters on frozen weights; null trains every weight.
+        quantization: ``nf4`` keeps the frozen weights in 4 bits; needs `lora`.
+        dtype: Of the base weights; adapters are always float32.
+        prompt_form: ``full`` is a chat with all rules, for instruct models; ``compact`` is domain
+            and problem only, for the tiny policy.
+        sampling: Temperature and length limits.
+        kl_reference: Keep a frozen copy of the initial weights for the KL term. Needed only when
+            `lora` is null: with adapters the reference is the model without them, for free.
+        gradient_checkpointing: Compute activations again in the backward pass: less memory for
+            about a third more time.
+        seed: Of the adapters' initial weights.
+        threads: CPU threads of torch in this process; null leaves them as they are.
+    """
+
+    def __init__(
+        self,
+        model: str = "tiny",
+        *,
+        lora: LoraSettings | None = None,
+        quantization: Literal["none", "nf4"] = "none",
+        dtype: Literal["float32", "bfloat16"] = "float32",
+        prompt_form: PromptForm = "compact",
+        sampling: SamplingSettings = _DEFAULT_SAMPLING,
+        kl_reference: bool = False,
+        gradient_checkpointing: bool = False,
+        seed: int = 0,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__()
+        if quantization != "none" and lora is None:
+            raise ConfigError(
+                f"model.policy.quantization={quantization} freezes the weights, and "
+                "model.policy.lora=null trains them. Set lora (rank: 64) or quantization: none."
+            )
+        if threads is not None and threads < 1:
+            raise ConfigError(f"model.policy.threads={threads}: expected at least 1, or null.")
+        self.source = model
+        self.lora = lora
+        self.quantization = quantization
+        self.dtype = dtype
+        self.prompt_form: PromptForm = prompt_form
+        self.sampling = sampling
+        self.kl_reference = kl_reference
+        self.gradient_checkpointing = gradient_checkpointing
+        self.seed = seed
+        self.threads = threads
+        self.model: nn.Module | None = None
+        self.reference: nn.Module | None = None
+        self._tokenizer: PreTrainedTokenizerBase | None = None
+        self._fingerprint = ""
+
+    # Building
+
+    def setup(self) -> None:
+        """Load weights and tokenizer, add adapters; does nothing the second time.
+
+        Raises:
+            ConfigError: The model cannot be loaded, or the settings do not fit it.
+        """
+        if self.model is not None:
+            return
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        base, tokenizer = load(self.source, dtype=self.dtype, quantization=self.quantization)
+        self._check_length(base.config)
+        self._fingerprint = fingerprint(base, tokenizer, self.lora)
+        if self.gradient_checkpointing:
+            base.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]
+                gradient_checkpointing_kwargs={"use_reentrant": False}
+            )
+        if self.kl_reference and self.lora is None:
+            self.reference = copy.deepcopy(base).requires_grad_(False)
+        self._tokenizer = tokenizer
+        self.model = base
+        if self.lora is not None:
+            self.model = add_lora(
+                base, self.lora, quantized=self.quantization != "none", seed=self.seed
+            )
+        self.train(self.training)
+
+    def _check_length(self, config: Any) -> None:
+        longest = getattr(config, "max_position_embeddings", None)
+        wanted = self.sampling.max_prompt_tokens + self.sampling.max_new_tokens
+        if longest is not None and wanted > longest:
+            raise ConfigError(
+                f"model.policy.sampling: max_prompt_tokens={self.sampling.max_prompt_tokens} and "
+                f"max_new_tokens={self.sampling.max_new_tokens} make {wanted} tokens, but "
+                f"{self.source} takes at most {longest}. Lower one of them."
+            )
+
+    @property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The model's tokenizer; after `setup`."""
+        if self._tokenizer is None:
+            raise RuntimeError("Policy.setup() has not been called yet")
+        return self._tokenizer
+
+    def train(self, mode: bool = True) -> Self:
+        """As usual, but the reference stays in eval mode."""
+        super().train(mode)
+        if self.reference is not None:
+            self.reference.eval()
+        return self
+
+    def _parts(self, model: nn.Module | None = None) -> CausalParts:
+        return causal_parts(model or self._built(), self.tokenizer)
+
+    def _built(self) -> nn.Module:
+        if self.model is None:
+            raise RuntimeError("Policy.setup() has not been called yet")
+        return self.model
+
+    # What it is
+
+    @property
+    def trainable_parameter_count(self) -> int:
+        """Number of trainable values."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def describe(self) -> str:
+        """One line for a person, e.g. ``tiny (qwen2, 0.87 M parameters), all weights trained``."""
+        config = self._parts().config
+        total = sum(p.numel() for p in self._built().parameters())
+        trained = "all weights trained"
+        if self.lora is not None:
+            trained = f"{self.lora} ({self.trainable_parameter_count / 1e6:.2f} M trained)"
+        quantized = ", nf4" if self.quantization == "nf4" else ""
+        size = f"{config.model_type}, {total / 1e6:.2f} M parameters, {self.dtype}{quantized}"
+        return f"{self.source} ({size}), {trained}"
+
+    def fingerprint(self) -> str:
+        """Base model, tokenizer and adapters in short; equal where a checkpoint fits."""
+        self._built()
+        return self._fingerprint
+
+    def trainable_state_dict(self) -> dict[str, Tensor]:
+        """Trainable tensors by their name in this module, detached, not copied."""
+        return {n: p.detach() for n, p in self.named_parameters() if p.requires_grad}
+
+    def load_trainable_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Restore what `trainable_state_dict` gave.
+
+        Raises:
+            ConfigError: Names or shapes are not this policy's.
+        """
+        own = {n: p for n, p in self.named_parameters() if p.requires_grad}
+        missing, foreign = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        shapes = [n for n in own.keys() & state.keys() if own[n].shape != state[n].shape]
+        if missing or foreign or shapes:
+            raise ConfigError(
+                f"The weights do not fit model.policy ({self.describe()}): {len(missing)} missing "
+                f"{missing[:2]}, {len(foreign)} unknown {foreign[:2]}, {len(shapes)} of another "
+                f"shape {sorted(shapes)[:2]}. Use the settings that they were trained with."
+            )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(state[name])
+
+    # What it does
+
+    def encode(self, problem: Problem) -> list[int]:
+        """The prompt's token ids, at most `sampling.max_prompt_tokens`."""
+        return encode_problem(
+            problem, self.tokenizer, self.prompt_form, self.sampling.max_prompt_tokens
+        )
+
+    def sample(
+        self,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        *,
+        temperature: float | None = None,
+        greedy: bool = False,
+    ) -> list[Completion]:
+        """One completion per (prompt, seed), in their order, all decoded together.
+
+        Call in eval mode. A completion depends on its own prompt and seed only (up to rounding).
+
+        Args:
+            prompts: Token ids; equal prompts are prefilled once.
+            seeds: Non-negative, one per prompt; unused when greedy.
+            temperature: In place of `sampling.temperature`.
+            greedy: Always the most probable token.
+        """
+        if len(prompts) != len(seeds):
+            raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
+        sampler = Sampler(
+            max_new_tokens=self.sampling.max_new_tokens,
+            temperature=self.sampling.temperature if temperature is None else temperature,
+            top_p=self.sampling.top_p,
+            greedy=greedy,
+        )
+        with merged_adapters(self._built()):
+            rows = draw(self._parts(), prompts, seeds, sampler)
+        return [self._completion(p, row) for p, row in zip(prompts, rows, strict=True)]
+
+    def _completion(self, prompt: Sequence[int], row: Drawn) -> Completion:
+        text_ids = row.token_ids[:-1] if row.finished else row.token_ids
+        text = self.tokenizer.decode(text_ids, clean_up_tokenization_spaces=False)
+        return Completion(
+            text=str(text),
+            prompt_ids=tuple(prompt),
+            token_ids=tuple(row.token_ids),
+            logprobs=tuple(row.logprobs),
+            finished=row.finished,
+        )
+
+    def score(self, completions: Sequence[Completion], *, with_entropy: bool = False) -> Scored:
+        """Log-probabilities under the current weights, with gradient.
+
+        At `sampling.temperature`; the caller decides how many fit at once.
+        """
+        return score(
+            self._parts(),
+            completions,
+            temperature=self.sampling.temperature,
+            with_entropy=with_entropy,
+        )
+
+    @torch.no_grad()
+    def reference_logprobs(self, completions: Sequence[Completion]) -> Tensor:
+        """Log-probabilities under the initial policy, (B, T), without gradient.
+
+        Raises:
+            ConfigError: Every weight is trained and no copy of the first ones was kept.
+        """
+        temperature = self.sampling.temperature
+        if self.lora is not None:
+            model: Any = self._built()
+            with model.disable_adapter():
+                return score(self._parts(), completions, temperature=temperature).logprobs_BT
+        if self.reference is None:
+            raise ConfigError(
+                "model.grpo.loss.kl_coef > 0 needs the initial policy, and model.policy.lora=null "
+                "overwrites it. Set model.policy.kl_reference: true, or use lora."
+            )
+        parts = self._parts(self.reference)
+        return score(parts, completions, temperature=temperature).logprobs_BT

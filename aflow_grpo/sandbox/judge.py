@@ -1,0 +1,214 @@
+"""Runs `assert` tests against a candidate without ever showing it the expected values.
+
+The host takes each test apart (the tests are ours, the candidate is not parsed here): one job runs
+the candidate and evaluates only the calls of the entry point; a second job, with no line of the
+candidate in it, evaluates the assertions with the calls replaced by the values that came back. So
+neither `__eq__` that is always true nor a forged report passes: the candidate can only answer.
+
+It does not cover: what a call does to its arguments, printing, and object identity (nothing of it
+crosses); calls inside lambdas and comprehensions; values of types that do not cross (`values.py`).
+Calls are evaluated even where `and`, `or` or a conditional would have skipped them.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.sandbox.results import SandboxResult, Value
+
+__all__ = ["Verdict", "judge"]
+
+_ALIAS = "candidate"
+_PREFIX = "__judged_value_"
+_MATERIALISING = {"list", "tuple", "set", "frozenset", "dict", "sorted", "sum", "next"}
+"""Evaluated with the call they wrap: an iterator cannot cross, what they make of it can."""
+_SCOPES = (ast.Lambda, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+_MAX_SHOWN = 300
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How a candidate did."""
+
+    passed: tuple[bool, ...]
+    """One per test."""
+    messages: tuple[str, ...]
+    """One per test: the test and what the calls gave; empty where it passed."""
+    error: str = ""
+    """Why no test could run: the candidate's own code failed; empty otherwise."""
+
+    @property
+    def all_passed(self) -> bool:
+        """Every test passed, and there was at least one."""
+        return bool(self.passed) and all(self.passed)
+
+
+class _UnsupportedForm(ValueError):
+    """A test that cannot be split into calls and an assertion; the message says why."""
+
+
+@dataclass
+class _Split(ast.NodeTransformer):
+    """Replaces the outermost calls of the entry point by names; keeps the calls."""
+
+    entry_point: str
+    first: int
+    """Number of the first value: numbers run through all tests."""
+    calls: list[str] = field(default_factory=list)
+
+    def _is_target(self, node: ast.AST) -> bool:
+        if not isinstance(node, ast.Call):
+            return False
+        name = node.func.id if isinstance(node.func, ast.Name) else ""
+        if name in (self.entry_point, _ALIAS):
+            return True
+        whole = name in _MATERIALISING and len(node.args) == 1 and not node.keywords
+        return whole and self._is_target(node.args[0])
+
+    def visit(self, node: ast.AST) -> Any:
+        """Replace a call; refuse what cannot be replaced."""
+        if self._is_target(node):
+            self.calls.append(ast.unparse(_Renamed(self.entry_point).visit(node)))
+            name = f"{_PREFIX}{self.first + len(self.calls) - 1}"
+            return ast.Name(name, ast.Load())
+        if isinstance(node, _SCOPES) and any(self._is_target(part) for part in ast.walk(node)):
+            raise _UnsupportedForm(f"{self.entry_point} is called inside a lambda or comprehension")
+        if isinstance(node, ast.Name) and node.id in (self.entry_point, _ALIAS):
+            raise _UnsupportedForm(f"{node.id} is used other than by calling it")
+        return self.generic_visit(node)
+
+
+@dataclass
+class _Renamed(ast.NodeTransformer):
+    """Turns `candidate` into the entry point's name."""
+
+    entry_point: str
+
+    def visit_Name(self, node: ast.Name) -> ast.Name:
+        return ast.Name(self.entry_point, node.ctx) if node.id == _ALIAS else node
+
+
+@dataclass(frozen=True)
+class _Test:
+    """One test, taken apart; or the reason why it could not be."""
+
+    text: str
+    calls: tuple[str, ...] = ()
+    assertion: str = ""
+    first: int = 0
+    problem: str = ""
+
+
+def _split(test: str, entry_point: str, first: int) -> _Test:
+    text = test.strip()
+    try:
+        body = ast.parse(text).body
+        if len(body) != 1 or not isinstance(body[0], ast.Assert):
+            raise _UnsupportedForm("expected one assert statement")
+        splitter = _Split(entry_point, first)
+        assertion = ast.unparse(splitter.visit(body[0].test))
+        if not splitter.calls:
+            raise _UnsupportedForm(f"it does not call {entry_point}")
+    except _UnsupportedForm as error:
+        return _Test(text, problem=f"this form of test is not supported: {error}")
+    except (SyntaxError, ValueError, RecursionError) as error:
+        return _Test(text, problem=f"the test does not parse: {error}")
+    return _Test(text, tuple(splitter.calls), f"bool({assertion})", first)
+
+
+def _split_all(tests: Sequence[str], entry_point: str) -> list[_Test]:
+    split: list[_Test] = []
+    for test in tests:
+        split.append(_split(test, entry_point, sum(len(done.calls) for done in split)))
+    return split
+
+
+async def judge(
+    sandbox: Sandbox,
+    candidate: str,
+    entry_point: str,
+    tests: Sequence[str],
+    *,
+    setup: str = "",
+    timeout_s: float = 10.0,
+) -> Verdict:
+    """Run `tests` against `candidate`.
+
+    Args:
+        sandbox: A started sandbox.
+        candidate: Untrusted code that should define `entry_point`.
+        entry_point: Name of the function under test; tests may also call it `candidate`.
+        tests: One `assert` statement each.
+        setup: Trusted code for the tests, e.g. imports; runs after the candidate, and alone in the
+            second job. The candidate can read it: it must not hold expected values.
+        timeout_s: For all calls together, and again for all assertions together.
+
+    Returns:
+        The verdict; whatever the candidate does, even nothing, is a verdict.
+    """
+    split = _split_all(tests, entry_point)
+    calls = [call for test in split for call in test.calls]
+    ran = await sandbox.evaluate(f"{candidate}\n\n{setup}", calls, timeout_s=timeout_s)
+    error = _candidate_error(ran, entry_point)
+    if error:
+        return Verdict((False,) * len(split), (error,) * len(split), error)
+    checkable = [test for test in split if test.calls and not _failed_calls(test, ran.values)]
+    inputs = {
+        f"{_PREFIX}{number}": ran.values[number].value
+        for test in checkable
+        for number in range(test.first, test.first + len(test.calls))
+    }
+    assertions = [test.assertion for test in checkable]
+    checked = await sandbox.evaluate(setup, assertions, inputs=inputs, timeout_s=timeout_s)
+    outcome = dict(zip((test.first for test in checkable), checked.values, strict=True))
+    messages = [_message(test, ran.values, outcome.get(test.first), checked) for test in split]
+    return Verdict(tuple(not message for message in messages), tuple(messages))
+
+
+def _candidate_error(ran: SandboxResult, entry_point: str) -> str:
+    if ran.status != "ok":
+        return f"the code failed before any test ({ran.status}):\n{ran.error}"
+    missing = f"NameError: name '{entry_point}' is not defined"
+    if ran.values and all(missing in value.error for value in ran.values):
+        return f"the code defines nothing named {entry_point}"
+    return ""
+
+
+def _failed_calls(test: _Test, found: Sequence[Value]) -> list[int]:
+    numbers = range(test.first, test.first + len(test.calls))
+    return [number for number in numbers if not found[number].ok]
+
+
+def _message(
+    test: _Test, found: Sequence[Value], outcome: Value | None, checked: SandboxResult
+) -> str:
+    """Empty when the test passed; else the test, what the calls gave, and what went wrong."""
+    if outcome is not None and outcome.ok and outcome.value is True:
+        return ""
+    lines = [test.text]
+    if test.problem:
+        lines.append(test.problem)
+    for call, value in zip(test.calls, found[test.first :], strict=False):
+        lines.append(f"{call} returned {_shown(value.value)}" if value.ok else _raised(call, value))
+    if outcome is not None and not outcome.ok:
+        why = checked.error if checked.status != "ok" else outcome.error
+        lines.append(f"the comparison failed: {why}")
+    return "\n".join(lines)
+
+
+def _raised(call: str, value: Value) -> str:
+    if value.error.startswith("unsupported type"):
+        return f"{call} returned a value of {value.error}, which cannot be compared"
+    return f"{call} failed: {value.error}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return f"a {type(value).__name__} too big to show"
+    return text if len(text) <= _MAX_SHOWN else text[:_MAX_SHOWN] + "..."

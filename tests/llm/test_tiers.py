@@ -1,0 +1,115 @@
+"""Tiers: settings are checked in the words of the config, keys are found and never shown."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import pytest
+
+from aflow_grpo.errors import ConfigError, ExecutorError
+from aflow_grpo.llm.tiers import Tier, check_tiers, is_loopback, resolve_key
+
+SECRET = "sk-very-secret-0123456789"
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("model", ""),
+        ("base_url", "api.openai.com/v1"),
+        ("base_url", "file:///etc/passwd"),
+        ("timeout_s", 0),
+        ("max_attempts", 0),
+        ("max_concurrent", -1),
+        ("max_tokens", 0),
+        ("temperature", 2.1),
+        ("top_p", -0.1),
+        ("backoff_s", 61),
+        ("price", (-1.0, 2.0)),
+        ("price", (1.0,)),
+    ],
+)
+def test_a_wrong_setting_is_named(field: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=rf"llm\.tiers\[.*\]\.{field}=.*expected"):
+        Tier(**{field: value})
+
+
+def test_a_key_is_in_no_repr_and_no_message() -> None:
+    tier = Tier(api_key=SECRET)
+    assert SECRET not in repr(tier)
+    with pytest.raises(ConfigError) as caught:
+        Tier(api_key=SECRET, timeout_s=-1)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("api_key", "environ", "keys", "expected"),
+    [
+        ("yaml", {"OPENAI_API_KEY": "env"}, {"main": "object"}, "env"),
+        ("yaml", {}, {"main": "object"}, "yaml"),
+        ("${MINE}", {"MINE": "mine"}, {"main": "object"}, "mine"),
+        ("$MINE", {"MINE": "mine"}, {}, "mine"),
+        ("${MINE}", {}, {"main": "object"}, "object"),
+        (None, {}, {"main": "object"}, "object"),
+        ("${MINE}", {"MINE": "mine", "OPENAI_API_KEY": "env"}, {}, "env"),
+        ("sk-$with-dollar", {"with": "no"}, {}, "sk-$with-dollar"),
+    ],
+)
+def test_a_key_comes_from_the_environment_then_yaml_then_the_object(
+    api_key: str | None, environ: dict[str, str], keys: dict[str, str], expected: str
+) -> None:
+    assert resolve_key(Tier(api_key=api_key), 0, keys=keys, environ=environ) == expected
+
+
+def test_a_missing_key_names_all_three_places() -> None:
+    with pytest.raises(ExecutorError) as caught:
+        resolve_key(Tier(name="backup", api_key="${MINE}", api_key_env="THEIRS"), 1, environ={})
+    message = str(caught.value)
+    for part in ("'backup'", "THEIRS", "llm.tiers[1].api_key", "MINE is not set", "api_keys["):
+        assert part in message
+
+
+def test_an_empty_api_key_env_never_takes_the_key_of_another_provider() -> None:
+    tier = Tier(api_key="own", api_key_env="")
+    assert resolve_key(tier, 0, environ={"OPENAI_API_KEY": SECRET}) == "own"
+
+
+def test_two_different_keys_are_warned_of_without_being_shown(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    resolve_key(Tier(api_key="sk-yaml-key"), 0, environ={"OPENAI_API_KEY": SECRET})
+    assert "llm.tiers[0].api_key_env" in caplog.text
+    assert SECRET not in caplog.text
+    assert "sk-yaml-key" not in caplog.text
+
+
+def test_an_empty_chain_and_doubled_names_are_refused() -> None:
+    with pytest.raises(ConfigError, match="at least one tier"):
+        check_tiers([])
+    with pytest.raises(ConfigError, match="each name once"):
+        check_tiers([Tier(), Tier(base_url="http://elsewhere/v1")])
+
+
+def test_one_base_url_for_two_tiers_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        check_tiers([Tier(name="a"), Tier(name="b", base_url="https://api.openai.com/v1/")])
+    assert "'a' and 'b' have the same base_url" in caplog.text
+    caplog.clear()
+    check_tiers([Tier(name="a"), Tier(name="b", base_url="http://elsewhere/v1")])
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("http://127.0.0.1:1/v1", True),
+        ("http://[::1]:1/v1", True),
+        ("http://localhost/v1", True),
+        ("https://api.openai.com/v1", False),
+        ("http://127.0.0.1.evil.org/v1", False),
+    ],
+)
+def test_loopback_is_recognised(url: str, expected: bool) -> None:
+    assert is_loopback(url) is expected
