@@ -10,7 +10,6 @@ from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import Progress
 
-from aflow_grpo.assets import shipped_path
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError
 from aflow_grpo.policy.warmstart import WarmStartReport, WarmStartSettings, warm_start
@@ -30,19 +29,19 @@ def run_warmstart(arguments: Sequence[str]) -> int:
         "--problems",
         type=Path,
         default=None,
-        help="JSONL file whose questions it practises on; default: the sample training set.",
+        help="JSONL file whose questions it practises on; default: the shipped ones and fresh ones.",
     )
     parser.add_class_arguments(WarmStartSettings, "recipe")
     options = parser.parse_args(list(arguments))
     settings: WarmStartSettings = parser.instantiate_classes(options).recipe
     try:
-        problems = read_problems(options.problems or shipped_path("data/sample/train.jsonl"))
+        problems = read_problems(options.problems) if options.problems else None
         with Progress(console=Console(stderr=True)) as progress:
             task = progress.add_task("warm start", total=settings.steps)
             report = warm_start(
                 settings,
-                problems,
                 options.output_dir,
+                problems=problems,
                 on_step=lambda step, loss: progress.update(
                     task, completed=step, description=f"warm start, loss {loss:.3f}"
                 ),

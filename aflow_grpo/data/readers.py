@@ -94,7 +94,7 @@ def _mbpp_problem(row: Row, split: str, public: dict[str, list[str]]) -> Problem
         entry_point = _entry_point(row, tests[0], tree)
         setup = _setup(row, tree)
         shown, hidden = _split_tests(row, tests, [])
-        question = _question(row.text("text"), _signature(tree, entry_point), (*shown, *tests)[0])
+        question = _question(row.text("text"), _signature(tree, entry_point), shown)
     return Problem(
         id=f"mbpp/{split}/{task_id}",
         dataset="mbpp",
@@ -150,8 +150,9 @@ def _signature(code: ast.Module, name: str) -> str:
     return f"{name}({ast.unparse(function.args)})"
 
 
-def _question(text: str, signature: str, test: str) -> str:
-    return f"{text.strip()}\n\nYour function is `{signature}`; it must satisfy: {test}"
+def _question(text: str, signature: str, public: Sequence[str]) -> str:
+    example = f"; it must satisfy: {public[0]}" if public else "."
+    return f"{text.strip()}\n\nYour function is `{signature}`{example}"
 
 
 def _setup(row: Row, code: ast.Module) -> str:

@@ -175,14 +175,16 @@ class Endpoint:
         try:
             async with asyncio.timeout(self.tier.timeout_s):
                 text = await self._client.post("/chat/completions", cast_to=str, body=body)
-        except (openai.APITimeoutError, TimeoutError) as error:
-            reason = f"no answer within {self.tier.timeout_s:g} s"
-            raise AttemptFailed(reason, True, alive=False, maybe_billed=True) from error
         except openai.APIStatusError as error:
             raise self._status_failure(error) from None
         except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            cause = type(error.__cause__ or error).__name__
-            raise AttemptFailed(f"no connection ({cause})", True, alive=False) from None
+            # The aiohttp transport reports a refused connection as a timeout: its causes tell.
+            causes = _causes(error)
+            if any(isinstance(cause, TimeoutError) for cause in causes):
+                reason = f"no answer within {self.tier.timeout_s:g} s"
+                raise AttemptFailed(reason, True, alive=False, maybe_billed=True) from None
+            reason = f"no connection ({type(causes[-1]).__name__})"
+            raise AttemptFailed(reason, True, alive=False) from None
         try:
             return _read(text, body)
         except (ValueError, TypeError, LookupError, AttributeError) as error:
@@ -252,6 +254,14 @@ class _Wait(tenacity.wait.wait_base):
         if isinstance(error, AttemptFailed) and error.retry_after_s is not None:
             return error.retry_after_s
         return self._backoff(retry_state)
+
+
+def _causes(error: BaseException) -> list[BaseException]:
+    """`error` and what it was raised from, down to the first cause."""
+    causes = [error]
+    while (cause := causes[-1].__cause__) is not None:
+        causes.append(cause)
+    return causes
 
 
 def _may_pass(error: BaseException) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -30,7 +31,15 @@ from aflow_grpo.assets import shipped_path
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.settings import LoraSettings
 
-__all__ = ["TINY", "CausalParts", "add_lora", "causal_parts", "fingerprint", "load"]
+__all__ = [
+    "TINY",
+    "CausalParts",
+    "add_lora",
+    "causal_parts",
+    "enable_checkpointing",
+    "fingerprint",
+    "load",
+]
 
 TINY = "tiny"
 """Names the shipped policy."""
@@ -179,6 +188,13 @@ def _probe(source: str, parts: CausalParts, model: PreTrainedModel) -> None:
         )
 
 
+def enable_checkpointing(model: PreTrainedModel) -> None:
+    """Keep only the layers' inputs; the backward pass computes the rest again."""
+    # Renamed within transformers 5.
+    enable: Any = getattr(model, "activation_checkpointing_enable", None)
+    (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
+
+
 def add_lora(
     model: PreTrainedModel, lora: LoraSettings, *, quantized: bool, seed: int
 ) -> PeftModel:
@@ -206,7 +222,9 @@ def add_lora(
     )
     devices = [model.device] if model.device.type == "cuda" else []
     try:
-        with torch.random.fork_rng(devices=devices):
+        with torch.random.fork_rng(devices=devices), warnings.catch_warnings():
+            # peft asks transformers for a property under its old name.
+            warnings.filterwarnings("ignore", "`is_gradient_checkpointing`", FutureWarning)
             torch.manual_seed(seed)
             return get_peft_model(model, settings)
     except ValueError as error:

@@ -15,7 +15,14 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.loading import CausalParts, add_lora, causal_parts, fingerprint, load
+from aflow_grpo.policy.loading import (
+    CausalParts,
+    add_lora,
+    causal_parts,
+    enable_checkpointing,
+    fingerprint,
+    load,
+)
 from aflow_grpo.policy.merging import merged_adapters
 from aflow_grpo.policy.prompting import PromptForm, encode_problem
 from aflow_grpo.policy.sampling import Drawn, Sampler, draw
@@ -101,9 +108,7 @@ class Policy(nn.Module):
         self._check_length(base.config)
         self._fingerprint = fingerprint(base, tokenizer, self.lora)
         if self.gradient_checkpointing:
-            base.gradient_checkpointing_enable(  # type: ignore[no-untyped-call]
-                gradient_checkpointing_kwargs={"use_reentrant": False}
-            )
+            enable_checkpointing(base)
         if self.kl_reference and self.lora is None:
             self.reference = copy.deepcopy(base).requires_grad_(False)
         self._tokenizer = tokenizer

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -22,11 +20,13 @@ import tokenizers
 import torch
 import transformers
 from transformers import Qwen2ForCausalLM, Qwen2Tokenizer
+from transformers.utils import logging as transformers_logging
 
 from aflow_grpo.assets import shipped_path
 from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy.supervised import Example, SupervisedSettings, train_supervised
 from aflow_grpo.policy.synthetic import SyntheticPair, synthetic_pairs
 from aflow_grpo.policy.tiny import TinyShape, tiny_model
 from aflow_grpo.policy.tokenizer import train_tokenizer
@@ -36,25 +36,14 @@ from aflow_grpo.seeds import derive_seed
 
 __all__ = ["WarmStartReport", "WarmStartSettings", "training_problems", "warm_start"]
 
-_WINDOW = 8
-"""Batches that are filled together, by length."""
-_IGNORED = -100
-"""Label of positions without loss."""
+WEIGHTS = "model.safetensors"
+"""The file of weights in a policy's folder."""
 
 
 @dataclass(frozen=True)
-class WarmStartSettings:
+class WarmStartSettings(SupervisedSettings):
     """How the tiny policy is made; the defaults make the shipped one."""
 
-    seed: int = 0
-    steps: int = 400
-    batch_size: int = 32
-    learning_rate: float = 3e-3
-    warmup_steps: int = 20
-    final_learning_rate_share: float = 0.02
-    """Learning rate at the end of the cosine decay, as a share of `learning_rate`."""
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
     vocab_size: int = 640
     max_token_length: int = 12
     """Longest token, in bytes."""
@@ -65,9 +54,9 @@ class WarmStartSettings:
     shape: TinyShape = field(default_factory=TinyShape)
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "tokenizer_pairs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
+        super().__post_init__()
+        if self.tokenizer_pairs < 1:
+            raise ConfigError(f"tokenizer_pairs is {self.tokenizer_pairs}; expected at least 1")
         if self.vocab_size < 300:
             raise ConfigError(
                 f"vocab_size is {self.vocab_size}; expected at least 300 (256 bytes, the special "
@@ -90,12 +79,6 @@ class WarmStartReport:
     tokens_per_prompt: float
     rates: ValidityRates | None
     """How much of what it writes is valid; None when that was not measured."""
-
-
-@dataclass(frozen=True)
-class _Encoded:
-    ids: list[int]
-    prompt_length: int
 
 
 def warm_start(
@@ -132,14 +115,13 @@ def warm_start(
             pad_id=tokenizer.pad_token_id,
             seed=derive_seed("warmstart", "model", settings.seed),
         )
-        losses = _train(settings, model, examples, tokenizer.pad_token_id, on_step)
-    model.save_pretrained(output_dir)
-    tokenizer.save_pretrained(output_dir)
+        losses = train_supervised(settings, model, examples, tokenizer.pad_token_id, on_step)
+    _save(model, tokenizer, output_dir)
     if validation is None:
         validation = read_problems(shipped_path("data/sample/val.jsonl"))
     tail = losses[-20:]
     report = WarmStartReport(
-        weights_sha256=file_sha256(output_dir / "model.safetensors"),
+        weights_sha256=file_sha256(output_dir / WEIGHTS),
         parameters=model.num_parameters(),
         final_loss=sum(tail) / len(tail),
         cpu_seconds=time.process_time() - start,
@@ -197,90 +179,29 @@ def _make_tokenizer(settings: WarmStartSettings, problems: Sequence[Problem]) ->
 
 def _encode(
     settings: WarmStartSettings, problems: Sequence[Problem], tokenizer: Qwen2Tokenizer
-) -> list[_Encoded]:
+) -> list[Example]:
     """Token ids of all training pairs, prompt and completion encoded apart as in sampling."""
     pairs = list(_pairs(settings, problems, settings.steps * settings.batch_size, "pairs"))
     prompts = tokenizer([pair.prompt for pair in pairs], add_special_tokens=False)["input_ids"]
     completions = tokenizer([pair.completion for pair in pairs], add_special_tokens=False)
     return [
-        _Encoded([*prompt, *completion, tokenizer.eos_token_id], len(prompt))
+        Example([*prompt, *completion, tokenizer.eos_token_id], len(prompt))
         for prompt, completion in zip(prompts, completions["input_ids"], strict=True)
     ]
 
 
-def _batches(settings: WarmStartSettings, examples: list[_Encoded]) -> Iterator[list[_Encoded]]:
-    """Batches of sequences of like length, in random order within each window."""
-    rng = random.Random(derive_seed("warmstart", "order", settings.seed))
-    size, window = settings.batch_size, settings.batch_size * _WINDOW
-    for start in range(0, len(examples), window):
-        nearby = sorted(examples[start : start + window], key=lambda e: len(e.ids))
-        batches = [nearby[i : i + size] for i in range(0, len(nearby), size)]
-        rng.shuffle(batches)
-        yield from batches
-
-
-def _tensors(batch: list[_Encoded], pad_id: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and labels, both (B, T) int64; labels only on completions."""
-    length = max(len(e.ids) for e in batch)
-    ids_BT = torch.full((len(batch), length), pad_id)
-    labels_BT = torch.full((len(batch), length), _IGNORED)
-    for row, example in enumerate(batch):
-        end = len(example.ids)
-        ids_BT[row, :end] = torch.tensor(example.ids)
-        labels_BT[row, example.prompt_length : end] = torch.tensor(
-            example.ids[example.prompt_length :]
-        )
-    return ids_BT, labels_BT
-
-
-def _learning_rate(settings: WarmStartSettings, step: int) -> float:
-    """Linear warm-up, then cosine decay; `step` counts from 0."""
-    warm = min(1.0, (step + 1) / max(settings.warmup_steps, 1))
-    progress = step / max(settings.steps - 1, 1)
-    low = settings.final_learning_rate_share
-    return (
-        settings.learning_rate * warm * (low + (1 - low) * 0.5 * (1 + math.cos(math.pi * progress)))
-    )
-
-
-def _train(
-    settings: WarmStartSettings,
-    model: Qwen2ForCausalLM,
-    examples: list[_Encoded],
-    pad_id: int,
-    on_step: Callable[[int, float], None] | None,
-) -> list[float]:
-    """Trains in place; the loss of each step, in nats per completion token."""
-    optimizer = torch.optim.AdamW(
-        model.parameters(),
-        lr=settings.learning_rate,
-        betas=(0.9, 0.95),
-        weight_decay=settings.weight_decay,
-    )
-    model.train()
-    losses: list[float] = []
-    for step, batch in enumerate(_batches(settings, examples)):
-        for group in optimizer.param_groups:
-            group["lr"] = _learning_rate(settings, step)
-        loss = _loss(model, *_tensors(batch, pad_id))
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        torch.nn.utils.clip_grad_norm_(model.parameters(), settings.max_grad_norm)
-        optimizer.step()
-        losses.append(loss.item())
-        if on_step is not None:
-            on_step(step + 1, losses[-1])
-    model.train(False)
-    return losses
-
-
-def _loss(model: Qwen2ForCausalLM, ids_BT: torch.Tensor, labels_BT: torch.Tensor) -> torch.Tensor:
-    """Mean cross-entropy over completion tokens; the head sees no other position."""
-    hidden_BTH = model.model(input_ids=ids_BT, use_cache=False).last_hidden_state
-    targets_BT = labels_BT[:, 1:]
-    chosen_BT = targets_BT != _IGNORED
-    logits_NV = model.lm_head(hidden_BTH[:, :-1][chosen_BT])
-    return torch.nn.functional.cross_entropy(logits_NV, targets_BT[chosen_BT])
+def _save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output_dir: Path) -> None:
+    """Writes a folder for `from_pretrained`, without the progress bar that big models need."""
+    shown = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model.save_pretrained(output_dir)
+    finally:
+        if shown:
+            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+    tokenizer.save_pretrained(output_dir)
+    # Written for its owner alone, but meant to be shared.
+    (output_dir / WEIGHTS).chmod(0o644)
 
 
 def _write_recipe(

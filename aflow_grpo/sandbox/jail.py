@@ -169,10 +169,12 @@ def _interpret(job: Job, outcome: Outcome, max_output: int, seconds: float) -> S
         status = "memory" if reports[0].get("memory") else "error"
         message = _clean(reports[0].get("error"))
     found = [_value(report) for report in reports[1:]] if status == "ok" else []
-    missing = why if status == "ok" else "the source did not run through"
-    for index in range(len(found), len(job.expressions)):
-        prefix = "" if status == "ok" and index == len(found) else "not evaluated: "
-        found.append(Value(False, error=prefix + missing))
+    missing = len(job.expressions) - len(found)
+    if missing and status == "ok":  # the job died while evaluating the first of them
+        found.append(Value(False, error=why))
+        missing -= 1
+    reason = why if status == "ok" else "the source did not run through"
+    found += [Value(False, error=f"not evaluated: {reason}")] * missing
     stdout = outcome.stdout.decode("utf-8", "replace")
     return SandboxResult(status, tuple(found), stdout, message, seconds)
 

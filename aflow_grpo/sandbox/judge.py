@@ -6,19 +6,20 @@ candidate in it, evaluates the assertions with the calls replaced by the values 
 neither `__eq__` that is always true nor a forged report passes: the candidate can only answer.
 
 It does not cover: what a call does to its arguments, printing, and object identity (nothing of it
-crosses); calls inside lambdas and comprehensions; values of types that do not cross (`values.py`).
-Calls are evaluated even where `and`, `or` or a conditional would have skipped them.
+crosses); calls that use a variable of a lambda or comprehension around them; values of types that
+do not cross (`values.py`). Every call is evaluated exactly once, also where `and`, `or`, a
+conditional or a comprehension would have skipped or repeated it.
 """
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aflow_grpo.sandbox.pool import Sandbox
-from aflow_grpo.sandbox.results import SandboxResult, Value
+from aflow_grpo.sandbox.results import Job, SandboxResult, Value, not_run
 
 __all__ = ["Verdict", "judge"]
 
@@ -59,6 +60,8 @@ class _Split(ast.NodeTransformer):
     first: int
     """Number of the first value: numbers run through all tests."""
     calls: list[str] = field(default_factory=list)
+    bound: frozenset[str] = frozenset()
+    """Variables of the lambdas and comprehensions around."""
 
     def _is_target(self, node: ast.AST) -> bool:
         if not isinstance(node, ast.Call):
@@ -72,14 +75,32 @@ class _Split(ast.NodeTransformer):
     def visit(self, node: ast.AST) -> Any:
         """Replace a call; refuse what cannot be replaced."""
         if self._is_target(node):
+            if self.bound & _names(node):
+                raise _UnsupportedForm(
+                    f"{self.entry_point} is called with a variable of a lambda or comprehension"
+                )
             self.calls.append(ast.unparse(_Renamed(self.entry_point).visit(node)))
             name = f"{_PREFIX}{self.first + len(self.calls) - 1}"
             return ast.Name(name, ast.Load())
-        if isinstance(node, _SCOPES) and any(self._is_target(part) for part in ast.walk(node)):
-            raise _UnsupportedForm(f"{self.entry_point} is called inside a lambda or comprehension")
         if isinstance(node, ast.Name) and node.id in (self.entry_point, _ALIAS):
             raise _UnsupportedForm(f"{node.id} is used other than by calling it")
-        return self.generic_visit(node)
+        outside = self.bound
+        if isinstance(node, _SCOPES):
+            self.bound |= _bound_names(node)
+        node = self.generic_visit(node)
+        self.bound = outside
+        return node
+
+
+def _names(node: ast.AST) -> set[str]:
+    return {part.id for part in ast.walk(node) if isinstance(part, ast.Name)}
+
+
+def _bound_names(scope: ast.AST) -> set[str]:
+    """Names that a lambda's parameters or a comprehension's loops bind."""
+    arguments = {part.arg for part in ast.walk(scope) if isinstance(part, ast.arg)}
+    parts = (part for part in ast.walk(scope) if isinstance(part, ast.Name))
+    return arguments | {part.id for part in parts if isinstance(part.ctx, ast.Store)}
 
 
 @dataclass
@@ -111,8 +132,6 @@ def _split(test: str, entry_point: str, first: int) -> _Test:
             raise _UnsupportedForm("expected one assert statement")
         splitter = _Split(entry_point, first)
         assertion = ast.unparse(splitter.visit(body[0].test))
-        if not splitter.calls:
-            raise _UnsupportedForm(f"it does not call {entry_point}")
     except _UnsupportedForm as error:
         return _Test(text, problem=f"this form of test is not supported: {error}")
     except (SyntaxError, ValueError, RecursionError) as error:
@@ -121,10 +140,24 @@ def _split(test: str, entry_point: str, first: int) -> _Test:
 
 
 def _split_all(tests: Sequence[str], entry_point: str) -> list[_Test]:
+    """All tests taken apart; `assert True` may be among them, but not alone."""
     split: list[_Test] = []
     for test in tests:
         split.append(_split(test, entry_point, sum(len(done.calls) for done in split)))
-    return split
+    if any(test.calls for test in split):
+        return split
+    nothing = f"no test calls {entry_point}"
+    return [replace(test, assertion="", problem=test.problem or nothing) for test in split]
+
+
+def _tolerant(setup: str) -> str:
+    """`setup` for the job without the candidate: what needs the candidate is left out there."""
+    try:
+        statements = ast.parse(setup).body
+    except (SyntaxError, ValueError, RecursionError):
+        return setup
+    ignore = [ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [ast.Pass()])]
+    return "\n".join(ast.unparse(ast.Try([part], ignore, [], [])) for part in statements)
 
 
 async def judge(
@@ -144,7 +177,8 @@ async def judge(
         entry_point: Name of the function under test; tests may also call it `candidate`.
         tests: One `assert` statement each.
         setup: Trusted code for the tests, e.g. imports; runs after the candidate, and alone in the
-            second job. The candidate can read it: it must not hold expected values.
+            second job, where a statement that needs the candidate is skipped. The candidate can
+            read it: it must not hold expected values.
         timeout_s: For all calls together, and again for all assertions together.
 
     Returns:
@@ -156,16 +190,20 @@ async def judge(
     error = _candidate_error(ran, entry_point)
     if error:
         return Verdict((False,) * len(split), (error,) * len(split), error)
-    checkable = [test for test in split if test.calls and not _failed_calls(test, ran.values)]
+    checkable = [test for test in split if test.assertion and not _failed(test, ran.values)]
     inputs = {
         f"{_PREFIX}{number}": ran.values[number].value
         for test in checkable
         for number in range(test.first, test.first + len(test.calls))
     }
-    assertions = [test.assertion for test in checkable]
-    checked = await sandbox.evaluate(setup, assertions, inputs=inputs, timeout_s=timeout_s)
-    outcome = dict(zip((test.first for test in checkable), checked.values, strict=True))
-    messages = [_message(test, ran.values, outcome.get(test.first), checked) for test in split]
+    checked = not_run(Job("", (), timeout_s), "ok", "")
+    if checkable:
+        assertions = [test.assertion for test in checkable]
+        checked = await sandbox.evaluate(
+            _tolerant(setup), assertions, inputs=inputs, timeout_s=timeout_s
+        )
+    outcome = dict(zip(checkable, checked.values, strict=True))
+    messages = [_message(test, ran.values, outcome.get(test), checked) for test in split]
     return Verdict(tuple(not message for message in messages), tuple(messages))
 
 
@@ -178,9 +216,8 @@ def _candidate_error(ran: SandboxResult, entry_point: str) -> str:
     return ""
 
 
-def _failed_calls(test: _Test, found: Sequence[Value]) -> list[int]:
-    numbers = range(test.first, test.first + len(test.calls))
-    return [number for number in numbers if not found[number].ok]
+def _failed(test: _Test, found: Sequence[Value]) -> bool:
+    return not all(value.ok for value in found[test.first : test.first + len(test.calls)])
 
 
 def _message(

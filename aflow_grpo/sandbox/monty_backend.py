@@ -132,7 +132,8 @@ class _Run:
         try:
             # A name of its own, or else a script's main block would run.
             inputs = {"__name__": "solution", **self._job.inputs}
-            await self._feed(session, self._job.source, inputs)
+            await self._feed(session, "None", inputs)  # an empty source would not bind them
+            await self._feed(session, self._job.source)
         except _Fault as fault:
             self._status, self._error = fault.status, fault.message
             return

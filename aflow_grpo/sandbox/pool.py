@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from importlib import metadata
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -159,8 +159,5 @@ def sandbox_report() -> dict[str, str]:
         known = current_architecture() is not None
         report["seccomp"] = "available" if has_seccomp and known else "missing"
         report["bubblewrap"] = shutil.which("bwrap") or "not installed (optional)"
-    try:
-        report["monty"] = metadata.version("pydantic-monty")
-    except metadata.PackageNotFoundError:
-        report["monty"] = "not installed"
+    report["monty"] = "installed" if find_spec("pydantic_monty") else "not installed"
     return report

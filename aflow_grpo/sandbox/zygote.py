@@ -20,6 +20,7 @@ import signal
 import socket
 import sys
 import time
+from importlib.machinery import ModuleSpec, PathFinder
 from typing import Any
 
 from aflow_grpo.sandbox.job import CHANNEL, run_job
@@ -36,6 +37,18 @@ _PRELOAD = (
 _PARENT_CHECK_S = 1.0
 _BROKEN_JOB = 70
 _DATAGRAM = 1 << 16
+
+
+class _PackageFinder:
+    """Finds the few third-party packages that jobs may import; any other is simply not there."""
+
+    def __init__(self, site: str, packages: frozenset[str]) -> None:
+        self._site = site
+        self._packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """What the import system asks of a finder."""
+        return PathFinder.find_spec(name, [self._site]) if name in self._packages else None
 
 
 class _Job:
@@ -169,8 +182,8 @@ def main() -> None:
     sys.path[:] = [path for path in sys.path if path != settings["root"]]
     for name in _PRELOAD:
         importlib.import_module(name)
-    if settings["site"]:
-        sys.path.append(settings["site"])
+    packages = frozenset(settings["packages"])
+    sys.meta_path.append(_PackageFinder(settings["site"], packages))
     control = socket.socket(fileno=settings["control"])
     os.set_inheritable(control.fileno(), False)
     try:
@@ -184,4 +197,4 @@ def main() -> None:
     gc.collect()
     gc.freeze()  # forks share these pages
     control.sendall(json.dumps({"ready": abi}).encode())
-    Zygote(control, frozenset(settings["packages"])).serve()
+    Zygote(control, packages).serve()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import lightning as L
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy import Policy
+from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rollout import make_requests, rollout_seed
 from aflow_grpo.training.rollout_callback import RolloutCallback

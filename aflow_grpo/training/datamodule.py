@@ -8,13 +8,14 @@ exactly the batch that an interrupted one did not finish.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
+from torch.utils.data import DataLoader, Dataset
 
 from aflow_grpo.data.sampler import DomainMix, ProportionalSampler, stratified
-from aflow_grpo.data.sources import DataSource, load_source
+from aflow_grpo.data.sources import DataSource, load_sources
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.records import Problem
 
@@ -35,22 +36,18 @@ class _TrainBatches:
         return _ENDLESS
 
     def __iter__(self) -> Iterator[list[Problem]]:
-        self._sampler.seek(self._module.iteration)
+        here = self._sampler.state_dict()
+        self._sampler.load_state_dict({**here, "next_batch": self._module.iteration})
         while True:
             yield self._sampler.next_batch()
 
-    def state_dict(self) -> dict[str, Any]:
-        """What the position means; the position itself is the module's iteration."""
-        return {"sampler": self._sampler.digest}
+    def state_dict(self) -> dict[str, int]:
+        """What the sequence of batches is; the position in it is the module's iteration."""
+        return self._sampler.state_dict()
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Check that the saved position is one in the same sequence of batches."""
-        if state["sampler"] != self._sampler.digest:
-            raise ConfigError(
-                "--ckpt_path: the checkpoint was made with other training problems, mix or batch "
-                "size (data.train, data.mix, data.batch_size), so its position means nothing here. "
-                "Give the same data settings, or start a new run."
-            )
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Check that the checkpoint's iteration means a position in the same sequence."""
+        self._sampler.load_state_dict(state)
 
 
 class WorkflowDataModule(L.LightningDataModule):
@@ -127,7 +124,7 @@ class WorkflowDataModule(L.LightningDataModule):
         assert self.trainer is not None
         return _TrainBatches(sampler, self.trainer.lightning_module)
 
-    def val_dataloader(self) -> list[list[Problem]]:
+    def val_dataloader(self) -> DataLoader[Any]:
         """The whole validation set for `validate`, its quick stratified subset inside `fit`."""
         problems = self._loaded["val"]
         assert self.trainer is not None
@@ -135,7 +132,7 @@ class WorkflowDataModule(L.LightningDataModule):
             problems = stratified(problems, self._quick_val_size, seed=self._seed)
         return self._batches(problems)
 
-    def test_dataloader(self) -> list[list[Problem]]:
+    def test_dataloader(self) -> DataLoader[Any]:
         """The whole test set."""
         return self._batches(self._loaded["test"])
 
@@ -144,17 +141,9 @@ class WorkflowDataModule(L.LightningDataModule):
         return batch
 
     def _read(self, split: str) -> list[Problem]:
-        problems = [problem for source in self._sources[split] for problem in load_source(source)]
-        seen: dict[str, str] = {}
-        for problem in problems:
-            if problem.id in seen:
-                raise DataError(
-                    f"data.{split}: problem id {problem.id!r} occurs in {seen[problem.id]} and in "
-                    f"{problem.dataset}; ids must be unique. Remove one of the sources."
-                )
-            seen[problem.id] = problem.dataset
-        return problems
+        return load_sources(self._sources[split])
 
-    def _batches(self, problems: Sequence[Problem]) -> list[list[Problem]]:
-        size = self._eval_batch_size
-        return [list(problems[i : i + size]) for i in range(0, len(problems), size)]
+    def _batches(self, problems: Sequence[Problem]) -> DataLoader[Any]:
+        return DataLoader(
+            cast("Dataset[Problem]", problems), batch_size=self._eval_batch_size, collate_fn=list
+        )

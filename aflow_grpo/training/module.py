@@ -22,7 +22,7 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy import Policy
+from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.training.collect import Draw, collect
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
@@ -186,7 +186,7 @@ class GRPOModule(L.LightningModule):
             return
         if self._quick_executes:
             self._log(rollout_metrics(self._greedy, "val/quick", greedy=True))
-            log_rollout_table(self.logger, self._table(self._greedy), self.iteration, "quick")
+            log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, "quick")
         else:
             self._log(valid_rate(self._greedy, "val"))
         self._quick_evaluations += 1
@@ -232,7 +232,7 @@ class GRPOModule(L.LightningModule):
         metrics = rollout_metrics(self._sampled, split)
         metrics |= rollout_metrics(self._greedy, split, greedy=True)
         self._log(metrics)
-        log_rollout_table(self.logger, self._table(self._greedy), self.iteration, split)
+        log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, split)
         self._sampled, self._greedy = [], []
         return metrics
 
@@ -245,6 +245,6 @@ class GRPOModule(L.LightningModule):
         """To the logger under our own step, and to Lightning for callbacks that monitor."""
         for logger in self.loggers:
             logger.log_metrics(dict(metrics), step=self.iteration)
-        self.trainer.callback_metrics.update(  # type: ignore[attr-defined]
+        self.trainer.callback_metrics.update(
             {name: torch.tensor(value) for name, value in metrics.items()}
         )

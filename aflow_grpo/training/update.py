@@ -165,7 +165,7 @@ def _count_step(module: GRPOModule) -> None:
     optimizer = module.optimizers()
     optimizer.step()  # type: ignore[union-attr]
     optimizer.zero_grad(set_to_none=True)  # type: ignore[union-attr]
-    module.lr_schedulers().step()  # type: ignore[union-attr, call-arg]
+    module.lr_schedulers().step()  # type: ignore[union-attr]
 
 
 def _padded(rows: Sequence[Tensor], like_BT: Tensor) -> Tensor:

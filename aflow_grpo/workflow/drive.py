@@ -95,7 +95,7 @@ class Drive:
     ) -> None:
         self._session = session
         self._limits = limits
-        self._prompts = dict(prompts)
+        self._prompts = {_text(name): _text(prompt) for name, prompt in prompts.items()}
         self._call_operator = call_operator
         self._get_cost = get_cost
         self._deadline = asyncio.get_running_loop().time() + limits.timeout_s
@@ -116,11 +116,21 @@ class Drive:
         prompts = {"_prompts": self._prompts}
         await self._feed(prelude_code(), prompts | {"_names": OPERATOR_NAMES})
         await self._feed(program.graph_code, {})
-        inputs = prompts | {"_problem": problem, "_entry_point": entry_point}
-        kind, detail = await self._feed(program.driver, inputs)
-        if kind != "answer":
-            raise Stopped(Finding(FaultKind.BAD_ANSWER, _RETURNED[kind].format(detail)))
-        return str(detail)
+        inputs = prompts | {"_problem": _text(problem), "_entry_point": entry_point}
+        return self._answer(await self._feed(program.driver, inputs))
+
+    def _answer(self, output: Any) -> str:
+        """The answer in the driver's output, which a workflow that redefines its parts may forge.
+
+        Raises:
+            Stopped: When there is no answer in it.
+        """
+        match output:
+            case ["answer", str(text)] if len(text) <= self._limits.max_answer_chars:
+                return text
+            case [str(kind), str(detail)] if kind in _RETURNED:
+                raise Stopped(Finding(FaultKind.BAD_ANSWER, _RETURNED[kind].format(detail[:80])))
+        raise Stopped(Finding(FaultKind.BAD_ANSWER, "the workflow's output is no answer"))
 
     async def _feed(self, code: str, inputs: dict[str, Any]) -> Any:
         """Runs one input to its end, answering every suspension; returns its last value."""
@@ -136,7 +146,10 @@ class Drive:
             else:
                 ready = {i: waiting.pop(i) for i in sorted(snapshot.pending_call_ids)}
                 snapshot = await snapshot.resume(await self._round(ready))
-        return snapshot.output
+        try:
+            return snapshot.output
+        except ValueError:  # a number of too many digits
+            return None
 
     async def _on_function(
         self, snapshot: AsyncFunctionSnapshot, waiting: dict[int, _Call]
@@ -162,13 +175,17 @@ class Drive:
 
     def _bind(self, snapshot: AsyncFunctionSnapshot) -> tuple[str, dict[str, Any]]:
         try:
-            attribute, positional, keywords = snapshot.args
-            spec = OPERATORS_BY_ATTRIBUTE[attribute]
-        except (ValueError, TypeError, KeyError):
-            # A workflow that calls the host function itself, or a number of too many digits.
-            raise BindError("an operator's arguments must be text, numbers or lists") from None
-        limit = self._limits.max_argument_chars
-        return attribute, bind_arguments(spec, positional, keywords, self._prompts, limit)
+            given = snapshot.args
+        except ValueError:
+            raise BindError("an argument is a number with too many digits") from None
+        match given:
+            case (str(attribute), list(positional), dict(keywords)):
+                spec = OPERATORS_BY_ATTRIBUTE.get(attribute)
+                if spec is not None and all(isinstance(name, str) for name in keywords):
+                    limit = self._limits.max_argument_chars
+                    bound = bind_arguments(spec, positional, keywords, self._prompts, limit)
+                    return attribute, bound
+        raise BindError(f"{HOST_FUNCTION} is not for workflows; await an operator instead")
 
     async def _round(self, ready: Mapping[int, _Call]) -> dict[int, ExternalSettledResult]:
         """Makes all calls of a round at once; their results in the order of the calls."""
@@ -205,6 +222,11 @@ class Drive:
         except WorkflowFault as fault:
             self.operator_faults[fault.message] = fault.kind
             return fault
+
+
+def _text(text: str) -> str:
+    """The text without half surrogate pairs, which the interpreter cannot hold."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _discard(stream: str, text: str) -> None:

@@ -53,7 +53,7 @@ _OS_POLICY: OSPolicy = {
 """Nothing inside a workflow depends on when or where it runs."""
 
 _last_closed: float | None = None
-"""Monotonic time at which the last pool ended, infinite while one is open, None before the first."""
+"""Monotonic time of the last pool's end: infinite while one is open, None before the first."""
 
 
 def _pause_before_exit() -> None:
@@ -172,7 +172,7 @@ class Interpreter:
             return Outcome(answer, fault, drive.calls_made, time.monotonic() - started)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=256)
 def _program(graph_code: str, longest_answer: int) -> Program | Finding:
     """What the interpreter gets for a graph code, or why there is nothing to run."""
     code = graph_code.replace("\r\n", "\n").replace("\r", "\n")

@@ -15,7 +15,7 @@ from __future__ import annotations
 import ast
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +54,8 @@ def parse_completion(text: str) -> ParseResult:
     Returns:
         A result with exactly one of `source` and `findings`. Never raises, for any text.
     """
+    if not _encodable([text]):
+        return _nothing("the completion holds half of a surrogate pair, no character")
     if len(text) > MAX_SOURCE_CHARS:
         return _nothing(
             f"the completion has {len(text)} characters; at most {MAX_SOURCE_CHARS} are read"
@@ -187,10 +189,22 @@ def _from_object(value: dict[str, Any], *, repaired: bool) -> ParseResult:
                 f"`prompts[{name!r:.40}]` is a {type(prompt).__name__}; expected an instruction"
                 " as text"
             )
+    if not _encodable([code, *prompts, *prompts.values()]):
+        return _wrong("a text holds half of a surrogate pair (\\ud800 to \\udfff), no character")
     fenced = _OUTER_FENCE.match(code.strip())
     if fenced:
         code, repaired = fenced.group(1), True
     return ParseResult(WorkflowSource(code, dict(prompts), hybrid=True, repaired=repaired))
+
+
+def _encodable(texts: Iterable[str]) -> bool:
+    """Whether all texts can be written as UTF-8, as every store and the interpreter need."""
+    try:
+        for text in texts:
+            text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _plain(code: str, *, repaired: bool) -> ParseResult:

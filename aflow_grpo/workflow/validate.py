@@ -24,7 +24,7 @@ from aflow_grpo.workflow.returns import check_returns
 from aflow_grpo.workflow.scopes import check_names
 from aflow_grpo.workflow.syntax import SourceError, parse_source
 
-__all__ = ["SEVERITY", "primary_fault", "validate"]
+__all__ = ["MAX_FINDINGS", "SEVERITY", "primary_fault", "validate"]
 
 SEVERITY: tuple[FaultKind, ...] = (
     FaultKind.NO_WORKFLOW,
@@ -42,6 +42,10 @@ SEVERITY: tuple[FaultKind, ...] = (
 )
 """Kinds that validation finds, worst first; a forbidden operator is the mildest, because the
 workflow would run."""
+
+MAX_FINDINGS = 50
+"""Most findings that are kept of one workflow."""
+_MAX_MESSAGE_CHARS = 400
 
 
 def validate(
@@ -70,7 +74,21 @@ def validate(
         *check_calls(workflow, domain, enabled),
         *check_returns(workflow),
     ]
-    return tuple(sorted(dict.fromkeys(findings), key=lambda finding: finding.line or 0))
+    return _bounded(findings)
+
+
+def _bounded(findings: Sequence[Finding]) -> tuple[Finding, ...]:
+    """The worst `MAX_FINDINGS`, without duplicates, in order of lines, with messages cut short."""
+    worst = sorted(dict.fromkeys(findings), key=_severity)[:MAX_FINDINGS]
+    cut = (
+        Finding(finding.kind, finding.message[:_MAX_MESSAGE_CHARS], finding.line)
+        for finding in worst
+    )
+    return tuple(sorted(cut, key=lambda finding: finding.line or 0))
+
+
+def _severity(finding: Finding) -> int:
+    return SEVERITY.index(finding.kind) if finding.kind in SEVERITY else -1
 
 
 def primary_fault(findings: Sequence[Finding]) -> Finding:
@@ -83,8 +101,7 @@ def primary_fault(findings: Sequence[Finding]) -> Finding:
     """
     if not findings:
         raise ValueError("primary_fault needs at least one finding; an empty list means valid")
-    rank = {kind: position for position, kind in enumerate(SEVERITY)}
-    return min(findings, key=lambda finding: rank.get(finding.kind, -1))
+    return min(findings, key=_severity)
 
 
 def _check_signature(call: ast.AsyncFunctionDef) -> list[Finding]:

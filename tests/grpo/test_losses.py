@@ -42,18 +42,18 @@ def inputs_of(ratios, advantages, mask=None, **extra):
 def test_clipping(ratio, advantage, expected, clipped):
     inputs = inputs_of([[ratio]], [advantage])
     outputs = grpo_loss(inputs, LossConfig(), normaliser=1.0)
-    assert float(outputs.loss) == pytest.approx(expected)
+    assert outputs.loss.item() == pytest.approx(expected)
     assert outputs.metrics["clip_fraction"] == clipped
     outputs.loss.backward()
     # d loss / d logp = -ratio x A, and 0 where the clip holds.
     gradient = 0.0 if clipped else -ratio * advantage
-    assert float(inputs.logprobs_BT.grad) == pytest.approx(gradient)
+    assert inputs.logprobs_BT.grad.item() == pytest.approx(gradient)
 
 
 def test_higher_clip_leaves_room_above_only():
     config = LossConfig(clip_low=0.1, clip_high=0.5)
     found = [
-        float(grpo_loss(inputs_of([[r]], [a]), config, normaliser=1.0).loss)
+        grpo_loss(inputs_of([[r]], [a]), config, normaliser=1.0).loss.item()
         for r, a in [(1.4, 1.0), (1.9, 1.0), (0.5, -1.0)]
     ]
     assert found == pytest.approx([-1.4, -1.5, 0.9])
@@ -72,7 +72,7 @@ def test_aggregation_over_uneven_lengths(aggregation, expected):
     inputs = inputs_of([[1.0, 1.1, 0.9], [1.2, 7.0, 7.0]], [1.0, 2.0], mask)
     config = LossConfig(aggregation=aggregation, max_length=10)
     normaliser = loss_normaliser([3, 1], config)
-    assert float(grpo_loss(inputs, config, normaliser=normaliser).loss) == pytest.approx(expected)
+    assert grpo_loss(inputs, config, normaliser=normaliser).loss.item() == pytest.approx(expected)
 
 
 def test_kl_is_k3_and_differentiated_as_it_stands():
@@ -80,17 +80,17 @@ def test_kl_is_k3_and_differentiated_as_it_stands():
     reference = torch.full((1, 1), math.log(2.0), dtype=torch.float64)
     inputs = inputs_of([[1.0]], [0.0], ref_logprobs_BT=reference)
     outputs = grpo_loss(inputs, LossConfig(kl_coef=0.5), normaliser=1.0)
-    assert float(outputs.loss) == pytest.approx(0.5 * (1 - math.log(2)))
+    assert outputs.loss.item() == pytest.approx(0.5 * (1 - math.log(2)))
     assert outputs.metrics["kl"] == pytest.approx(1 - math.log(2))
     outputs.loss.backward()
-    assert float(inputs.logprobs_BT.grad) == pytest.approx(-0.5)
+    assert inputs.logprobs_BT.grad.item() == pytest.approx(-0.5)
 
 
 def test_entropy_is_paid_for_and_reported():
     entropy = torch.tensor([[0.5, 1.5]], dtype=torch.float64)
     inputs = inputs_of([[1.0, 1.0]], [0.0], entropy_BT=entropy)
     outputs = grpo_loss(inputs, LossConfig(entropy_coef=0.1), normaliser=1.0)
-    assert float(outputs.loss) == pytest.approx(-0.1)
+    assert outputs.loss.item() == pytest.approx(-0.1)
     assert outputs.metrics["entropy"] == pytest.approx(1.0)
 
 
@@ -123,7 +123,7 @@ def test_what_lies_outside_the_mask_is_never_read():
     inputs = LossInputs(logprobs, poison, torch.ones(1), mask, poison, poison)
     outputs = grpo_loss(inputs, LossConfig(kl_coef=0.1, entropy_coef=0.1), normaliser=1.0)
     outputs.loss.backward()
-    assert math.isfinite(float(outputs.loss))
+    assert math.isfinite(outputs.loss.item())
     assert all(math.isfinite(value) for value in outputs.metrics.values())
     assert logprobs.grad[0, 1] == 0.0
 
@@ -133,7 +133,7 @@ def test_a_step_without_any_token_has_loss_zero():
     mask = torch.zeros(2, 3, dtype=torch.bool)
     inputs = inputs_of([[2.0] * 3] * 2, [1.0, 1.0], mask)
     outputs = grpo_loss(inputs, config, normaliser=loss_normaliser([0, 0], config))
-    assert float(outputs.loss) == 0.0
+    assert outputs.loss.item() == 0.0
 
 
 @st.composite
@@ -182,7 +182,7 @@ def test_gradient_is_invariant_to_micro_batches_and_padding_side(batch, aggregat
             inputs = LossInputs(logprobs, old, advantages[part], mask, ref, entropy.exp())
             loss = grpo_loss(inputs, config, normaliser=normaliser).loss
             loss.backward()
-            total += float(loss.detach())
+            total += loss.item()
         return total, shared.grad
 
     rows = list(range(len(lengths)))

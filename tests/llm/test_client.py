@@ -278,7 +278,7 @@ def test_the_journal_answers_after_a_restart_without_a_request(tmp_path: Path) -
     journal = Journal(tmp_path / "j.db")
     text, free, requests = against([error(500)], _one_call, journal=journal)
     journal.close()
-    assert (text, requests) == ("hello", 0) or requests == 0
+    assert (text, requests) == ("hello", 0)
     assert free == Usage(1, 0, paid.prompt_tokens, paid.completion_tokens, paid.cost_usd, 0.0)
     assert paid.billed_usd == paid.cost_usd > 0
 
@@ -327,7 +327,7 @@ def test_a_cancelled_caller_does_not_take_the_reply_from_others() -> None:
         with pytest.raises(asyncio.CancelledError):
             await alone
         assert await client.session(2)("y") == "hello"
-        assert len(endpoint.requests) == 2
+        assert [r["messages"][0]["content"] for r in endpoint.requests].count("x") == 1
 
     against([GOOD], scenario)
 
@@ -345,7 +345,7 @@ def test_the_key_is_in_no_log_no_error_and_no_journal(
                 await client.session(number)("x")
             assert SECRET not in repr(caught.value) + str(caught.value)
         assert await client.session(3)("x") == "hello"
-        assert SECRET not in repr(client.tiers) + repr(client.session(1)) + repr(vars(client))
+        assert SECRET not in repr(client.tiers) + repr(client.session(1)) + repr(client)
 
     with caplog.at_level(logging.DEBUG):
         against([*script, GOOD], scenario, journal=journal, api_key=SECRET)

@@ -106,8 +106,8 @@ def test_no_problems_is_an_error_not_an_empty_policy(tmp_path: Path) -> None:
 
 
 def test_training_problems_never_hold_a_validation_problem() -> None:
-    trained = {problem.question for problem in training_problems(SHORT)}
-    held = {problem.question for problem in read_problems(shipped_path("data/sample/val.jsonl"))}
+    trained = {problem.text for problem in training_problems(SHORT)}
+    held = {problem.text for problem in read_problems(shipped_path("data/sample/val.jsonl"))}
     assert not trained & held
 
 

@@ -83,7 +83,7 @@ def test_environment_is_empty(jail: Steps) -> None:
     ("source", "status", "message"),
     [
         ("def f(:", "error", "SyntaxError"),
-        ("x = 1\n" + "(" * 150 + ")" * 150, "error", "too many nested parentheses"),
+        ("x = 1\n" + "(" * 250 + ")" * 250, "error", "too many nested parentheses"),
         ("x = " + "-" * 100_000 + "1", "error", "Error"),
         ("x = '\ud800'", "error", "UnicodeEncodeError"),
         ("x = '\x00'", "error", "null bytes"),
@@ -217,13 +217,13 @@ def test_raw_system_calls_are_denied(jail: Steps) -> None:
 
 def test_a_job_finds_nothing_of_other_jobs(jail: Steps) -> None:
     """The zygote never holds a request, so its forks cannot: not on the heap, not in a handle."""
-    jail.run("hidden = 'expected-' + 'value-42'", "hidden", inputs={"more": "expected-value-43"})
+    jail.run("hidden = 'expected-value-42'", "hidden", inputs={"more": "expected-value-43"})
     source = (
-        "import gc, os, sys\n"
+        "import gc, os, sys\ngc.unfreeze()\n"
         "frame, seen = sys._getframe(), []\n"
         "while frame:\n    seen.append(repr(frame.f_locals))\n    frame = frame.f_back\n"
         "seen += [repr(o) for o in gc.get_objects() if isinstance(o, (dict, list, tuple))]\n"
-        "needle = 'expected-' + 'value-4'\n"
+        "needle = '-value-4'.join(['expected', ''])\n"
         "handles = []\n"
         "for number in range(64):\n"
         "    try:\n        os.fstat(number)\n        handles.append(number)\n"

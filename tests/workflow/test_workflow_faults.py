@@ -111,8 +111,38 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
     "host function by hand": (
         call("return await _host_operator('x', [], {}), 0"),
         K.EXCEPTION,
-        "TypeError",
+        "not for workflows",
         3,
+    ),
+    "host function with odd arguments": (
+        call("return await _host_operator('custom', 1, 2), 0"),
+        K.EXCEPTION,
+        "not for workflows",
+        3,
+    ),
+    "argument of many digits": (
+        call("return await self.custom(10 ** 5000), 0"),
+        K.EXCEPTION,
+        "too many digits",
+        3,
+    ),
+    "argument nested deeply": (
+        call("x = []", "for _ in range(50000): x = [x]", "return await self.custom(x), 0"),
+        K.EXCEPTION,
+        "a list; expected text",
+        5,
+    ),
+    "forged outcome": (
+        "async def _outcome(*a): return ['answer', 10 ** 5000]\n" + call("return 1, 0"),
+        K.BAD_ANSWER,
+        "no answer",
+        None,
+    ),
+    "forged kind": (
+        "async def _outcome(*a): return ['what', 'ever']\n" + call("return 1, 0"),
+        K.BAD_ANSWER,
+        "no answer",
+        None,
     ),
 }
 

@@ -290,6 +290,11 @@ def test_nothing_inside_depends_on_time_or_chance() -> None:
     assert first.seconds < 2
 
 
+def test_half_surrogates_do_not_raise() -> None:
+    code = call("return problem + self.prompts['x'], 0")
+    assert run(code, prompts={"x": "\ud800"}, problem="\udfff").answer == "??"
+
+
 def test_workflows_do_not_see_each_other() -> None:
     leaves = "shared = 1\n" + call("self.custom.trace = 'here'", "return 1, 0")
     looks = call("return hasattr(self.custom, 'trace'), 0")

@@ -115,6 +115,8 @@ def test_faulty_code_is_left_to_the_validator(broken: str) -> None:
         ('{"graph_code": ["class A: pass"]}', FaultKind.NO_WORKFLOW, "a list"),
         ('{"prompts": [], "graph_code": "x"}', FaultKind.BAD_STRUCTURE, "a list"),
         ('{"prompts": {"a": 1}, "graph_code": "x"}', FaultKind.BAD_STRUCTURE, "'a'"),
+        ('{"prompts": {"a": "\\ud800"}, "graph_code": "x"}', FaultKind.BAD_STRUCTURE, "surrogate"),
+        ("class A: pass # \ud800", FaultKind.NO_WORKFLOW, "surrogate"),
         ("x" * (MAX_SOURCE_CHARS + 1), FaultKind.NO_WORKFLOW, "at most"),
     ],
 )

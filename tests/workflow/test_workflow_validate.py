@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from workflow_catalogue import FAULTY, SOUND, call
 
 from aflow_grpo.records import Domain, FaultKind, Finding, WorkflowSource
-from aflow_grpo.workflow.validate import SEVERITY, primary_fault, validate
+from aflow_grpo.workflow.validate import MAX_FINDINGS, SEVERITY, primary_fault, validate
 
 K = FaultKind
 
@@ -131,3 +131,11 @@ def test_validation_is_fast_on_large_code() -> None:
     start = time.perf_counter()
     assert check(call(*lines, "return r['response'], COST")) == ()
     assert time.perf_counter() - start < 8.0
+
+
+def test_findings_are_few_and_short_and_hold_the_worst() -> None:
+    lines = [f"self.{'x' * 400}{n}" for n in range(200)]
+    findings = check(call(*lines, "return input(), 0"))
+    assert len(findings) == MAX_FINDINGS
+    assert max(len(finding.message) for finding in findings) == 400
+    assert primary_fault(findings).kind is K.FORBIDDEN_SYNTAX

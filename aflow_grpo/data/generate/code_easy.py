@@ -24,15 +24,15 @@ def text(dice: Dice, count: int, letters: str = _LETTERS) -> str:
 def _fold(dice: Dice) -> Task:
     k = dice.between(2, 12)
     kind = dice.pick(("greater than", "less than", "divisible by"))
-    what = dice.pick(("sum", "number", "list"))
+    what = dice.pick(("sum", "count", "list"))
     test = {"greater than": "x > {k}", "less than": "x < {k}", "divisible by": "x % {k} == 0"}[kind]
-    shape = {"sum": "sum({})", "number": "len([{}])", "list": "[{}]"}[what]
+    shape = {"sum": "sum({})", "count": "len([{}])", "list": "[{}]"}[what]
     source = "    return " + shape.format(f"x for x in nums if {test.format(k=k)}")
 
     def oracle(nums: list[int]) -> object:
         keep = {"greater than": k.__lt__, "less than": k.__gt__}.get(kind, lambda x: not x % k)
         kept = list(filter(keep, nums))
-        return {"sum": sum(kept), "number": len(kept), "list": kept}[what]
+        return {"sum": sum(kept), "count": len(kept), "list": kept}[what]
 
     telling = [k - 1, k, k + 1, 2 * k, 2 * k + 2, 0, -k]
     inputs = [(dice.shuffled(telling),), ([k, 3 * k, k + 1, k - 1, k - 1, 5],), ([],), ([k],)]

@@ -245,7 +245,7 @@ FAMILIES: tuple[Family, ...] = (
         _chunks,
     ),
     code_family(
-        "digits",
+        "digit_sum",
         2,
         (
             "writes the non-negative integer n in base {b}, adds up its digits and multiplies the "

@@ -174,8 +174,8 @@ def _matrix(dice: Dice) -> Task:
 
 
 def _subarray(dice: Dice) -> Task:
-    limit, kind = dice.between(1, 24), dice.pick(("difference", "sum"))
-    bad = "abs(nums[i] - nums[i - 1])" if kind == "difference" else "nums[i] + nums[i - 1]"
+    limit, kind = dice.between(1, 24), dice.pick(("absolute difference", "sum"))
+    bad = "abs(nums[i] - nums[i - 1])" if "difference" in kind else "nums[i] + nums[i - 1]"
     source = (
         "    best = size = 0\n    for i in range(len(nums)):\n"
         f"        size = 1 if i == 0 or {bad} > {limit} else size + 1\n"
@@ -185,7 +185,7 @@ def _subarray(dice: Dice) -> Task:
     def oracle(nums: list[int]) -> int:
         def fits(part: list[int]) -> bool:
             pairs = itertools.pairwise(part)
-            return all((abs(a - b) if kind == "difference" else a + b) <= limit for a, b in pairs)
+            return all((abs(a - b) if "difference" in kind else a + b) <= limit for a, b in pairs)
 
         slices = (nums[a:b] for a in range(len(nums)) for b in range(a + 1, len(nums) + 1))
         return max((len(part) for part in slices if fits(part)), default=0)
@@ -267,14 +267,14 @@ FAMILIES: tuple[Family, ...] = (
         3,
         (
             "returns the length of the longest part of the list in which the {w} of any two "
-            "neighbours is at most {k} (difference without sign).",
-            "finds the longest contiguous run where each adjacent pair has a {w} (differences "
-            "without sign) of no more than {k}, and returns its length.",
+            "neighbours is at most {k}.",
+            "finds the longest contiguous run where the {w} of each adjacent pair is no more than "
+            "{k}, and returns its length.",
         ),
-        "measures the longest slice of `nums` all of whose adjacent pairs have a {w}, absolute for "
-        "differences, of {k} or less.",
+        "measures the longest slice of `nums` in which every adjacent pair has its {w} at {k} or "
+        "less.",
         "gives the greatest number of consecutive elements such that no neighbouring pair exceeds "
-        "{k} in {w} (absolute if a difference).",
+        "{k} in {w}.",
         _subarray,
     ),
 )

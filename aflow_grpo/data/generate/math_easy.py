@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 from aflow_grpo.data.dice import Dice
 from aflow_grpo.data.generate.family import Draw, Family, Instance, Wordings
 from aflow_grpo.data.generate.words import FIRST_NAMES, ITEMS
@@ -59,8 +61,9 @@ def _fraction_of(dice: Dice) -> Instance:
     low = dice.pick((3, 4, 5, 6, 8))
     top = dice.between(1, low - 1)
     whole = low * dice.between(4, 30)
-    fields = {"f": f"{top}/{low}", "a": whole, "x": dice.pick(ITEMS), "n": dice.pick(FIRST_NAMES)}
-    return Instance((top, low, whole), str(whole // low * top), fields)
+    share = str(Fraction(top, low))
+    fields = {"f": share, "a": whole, "x": dice.pick(ITEMS), "n": dice.pick(FIRST_NAMES)}
+    return Instance((share, whole), str(whole // low * top), fields)
 
 
 def _family(name: str, seen: tuple[str, ...], held: str, test: str, draw: Draw) -> Family:

@@ -186,8 +186,8 @@ FAMILIES: tuple[Family, ...] = (
             "A shop raises the price of a {t}, ${a}, by {p}% and later cuts it by {q}%. {n} orders "
             "{c} and has a ${v} credit. What is to pay?",
         ),
-        "{n} pays for {c} items of type {t}, once ${a} each, now {p}% dearer and then {q}% "
-        "cheaper, less ${v}. What is the amount?",
+        "For {c} of a {t}, once ${a} each, made {p}% dearer and then {q}% cheaper, {n} pays ${v} "
+        "less than they cost. What is the amount?",
         "List price of a {t}: ${a}. Step one: plus {p}%. Step two: minus {q}% of that. Give the "
         "bill for {c} after a rebate of ${v}.",
         _prices,

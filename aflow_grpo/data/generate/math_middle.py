@@ -67,8 +67,9 @@ def _eaten(dice: Dice) -> Instance:
     top, given = dice.between(1, low - 2), dice.between(2, part - 1)
     left = part * (low - top) - given
     fields = {"n": dice.pick(FIRST_NAMES), "x": dice.pick(ITEMS), "a": part * low}
-    fields |= {"f": f"{top}/{low}", "g": given}
-    return Instance((top, low, part, given), str(left), fields)
+    share = str(Fraction(top, low))
+    fields |= {"f": share, "g": given}
+    return Instance((share, part * low, given), str(left), fields)
 
 
 def _committee(dice: Dice) -> Instance:
@@ -96,8 +97,8 @@ FAMILIES: tuple[Family, ...] = (
         (
             "{n} buys {a} {x} at ${p} each and {b} {y} at ${q} each, and pays with ${m}. How much "
             "change does {n} get[ back|]?",
-            "{x} cost ${p} each and {y} cost ${q} each. {n} has ${m} and buys {a} {x} and {b} {y}. "
-            "How many dollars [are left|remain]?",
+            "In a shop, {x} cost ${p} each and {y} cost ${q} each. {n} has ${m} and buys {a} {x} "
+            "and {b} {y}. How many dollars [are left|remain]?",
             "With ${m} in hand, {n} pays for {a} {x} (${p} each) and {b} {y} (${q} each). How much "
             "money is left?",
         ),

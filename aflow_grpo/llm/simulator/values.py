@@ -20,9 +20,12 @@ _ANSWER_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _SOLUTION_TAG = re.compile(r"<solution>\s*(.*?)\s*</solution>", re.DOTALL)
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _BOLD = re.compile(r"\*\*([^*\n]+)\*\*")
-_STATED = re.compile(r"answer\b[^.:\n]{0,40}?(?:\bis|[:=])\s*([^\n]+?)(?:\.(?=\s|$)|\n|$)", re.I)
+_STATED = re.compile(
+    r"answer\b[^.:\n]{0,40}?(?:\bis\b|[:=])[\s:]*([^\n]+?)(?:\.(?=\s|$)|\n|$)", re.IGNORECASE
+)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LATEX_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
+_BRACELESS_FRACTION = re.compile(r"\\([dt]?frac)\s*(\d)\s*(\d)")
 _NAMES = re.compile(r"\b[A-Z][a-z]+(?:\s+[A-Z][a-z]+)*\b")
 _SHORT_WORDS = 12
 _HOW_MANY = 3
@@ -50,7 +53,7 @@ def extract(text: str) -> str | None:
 def canonical(value: str) -> str:
     """One form for answers that mean the same: numbers as fractions, words without articles."""
     text = value.strip().strip("$").strip().rstrip(".").replace("\\!", "").replace("\\,", "")
-    fraction = _LATEX_FRACTION.fullmatch(text)
+    fraction = _LATEX_FRACTION.fullmatch(_with_braces(text))
     number = f"{fraction[1]}{fraction[2]}/{fraction[3]}" if fraction else text.replace(",", "")
     try:
         return str(Fraction(number.replace("--", "").strip("$%€£ ")))
@@ -85,12 +88,13 @@ def wrong_values(problem: Problem) -> tuple[str, ...]:
 
 def _near_numbers(gold: str, rng: random.Random) -> list[str]:
     """`gold` with its last number changed: off by one, doubled, a digit slip."""
+    gold = _with_braces(gold)
     match = list(_NUMBER.finditer(gold))[-1]
     number = match[0]
     if "." in number:
         places = len(number.split(".")[1])
         value = float(number)
-        step = 10.0**-places
+        step = 10.0**-places if value < 10 else 1.0
         changed = [f"{v:.{places}f}" for v in (value + step, value * 2, value * 10, value - step)]
     else:
         whole = int(number)
@@ -115,6 +119,11 @@ def _other_phrases(problem: Problem, gold: str, rng: random.Random) -> list[str]
     others = sorted(name for name in names if not words & set(name.lower().split()))
     rng.shuffle(others)
     return others
+
+
+def _with_braces(text: str) -> str:
+    r"""`\frac12` as `\frac{1}{2}`, so that its numbers stand apart."""
+    return _BRACELESS_FRACTION.sub(r"\\\1{\2}{\3}", text)
 
 
 def _last(pattern: re.Pattern[str], text: str) -> str | None:

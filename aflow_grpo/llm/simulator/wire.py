@@ -18,6 +18,7 @@ __all__ = ["ProblemIndex", "candidates", "operator_of", "outside", "section", "t
 
 _CANDIDATE = re.compile(r'<candidate letter="(\w+)">\n(.*?)\n</candidate>', re.DOTALL)
 _OPENING_CHARS = 24
+_MAX_LABELS = 2
 
 
 def operator_of(system: str, markers: Mapping[str, str]) -> str:
@@ -50,33 +51,42 @@ def outside(user: str, problem: Problem) -> str:
 class ProblemIndex:
     """Finds the problem that a text is about.
 
-    First by lines (the question's first line stands alone, or after ``Question: ``), then at any
-    place (the question is embedded in a sentence). A find is verified against the whole question,
-    and against the context where several problems share a question.
+    First by lines (the first line of the context or the question stands alone, or after a label
+    such as ``Question: ``), then at any place (it is embedded in a sentence). A find is verified
+    against the whole question, and against the context where several problems share a question.
     """
 
     def __init__(self, problems: Iterable[Problem]) -> None:
         self._by_line: dict[str, list[Problem]] = {}
         self._by_opening: dict[str, list[Problem]] = {}
+        questions: set[str] = set()
         for problem in problems:
             question = problem.question.strip()
-            self._by_line.setdefault(question.split("\n", 1)[0].strip(), []).append(problem)
-            if len(question) >= _OPENING_CHARS:
-                self._by_opening.setdefault(question[:_OPENING_CHARS], []).append(problem)
+            if problem.context:
+                self._add(problem.context.strip(), problem)
+            if question not in questions:  # those that share it are told apart by their contexts
+                questions.add(question)
+                self._add(question, problem)
         self.find = lru_cache(maxsize=1024)(self._find)
+
+    def _add(self, key: str, problem: Problem) -> None:
+        self._by_line.setdefault(key.split("\n", 1)[0].strip(), []).append(problem)
+        if len(key) >= _OPENING_CHARS:
+            self._by_opening.setdefault(key[:_OPENING_CHARS], []).append(problem)
 
     def _find(self, text: str) -> Problem | None:
         found = _best(self._line_hits(text), text)
-        return found or _best(self._opening_hits(text), text)
+        if found is not None and found.context in text:
+            return found
+        return _best(self._opening_hits(text), text) or found
 
     def _line_hits(self, text: str) -> list[Problem]:
         hits: list[Problem] = []
         for line in text.split("\n"):
-            line = line.strip()
-            hits += self._by_line.get(line, ())
-            _, colon, rest = line.partition(": ")
-            if colon:
+            rest = line.strip()
+            for _ in range(_MAX_LABELS + 1):
                 hits += self._by_line.get(rest, ())
+                rest = rest.partition(": ")[2]
         return hits
 
     def _opening_hits(self, text: str) -> list[Problem]:

@@ -1,0 +1,130 @@
+"""The unified problem file: round trips, tolerated oddities, and complaints that name the place."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from aflow_grpo.data.jsonl import read_problems, write_problems
+from aflow_grpo.errors import DataError
+from aflow_grpo.records import Problem
+
+MATH = Problem(id="m/1", dataset="d", domain="math", question="1 + 1?", answer="2")
+CODE = Problem(
+    id="c/1", dataset="d", domain="code", question="Write f.", answer="", entry_point="f",
+    test_setup="import math", public_tests=("assert f(1) == 1",),
+    hidden_tests=("assert f(2) == 2",), difficulty=3,
+)  # fmt: skip
+QA = Problem(
+    id="q/1", dataset="d", domain="qa", question="Who?", answer="Zoë", alternatives=("Zoe",),
+    context="Zoë\u2028did — it.",
+)  # fmt: skip
+
+
+def row(**changes: Any) -> str:
+    fields: dict[str, Any] = {
+        "id": "m/1", "dataset": "d", "domain": "math", "question": "1 + 1?", "answer": "2",
+    }  # fmt: skip
+    fields |= changes
+    return json.dumps({k: v for k, v in fields.items() if v is not ...})
+
+
+def write(path: Path, text: str) -> Path:
+    path.write_bytes(text.encode())
+    return path
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "deep/er/p.jsonl.gz"])
+def test_what_is_written_is_read_back(tmp_path: Path, name: str) -> None:
+    problems = [MATH, CODE, QA]
+    write_problems(tmp_path / name, problems)
+    assert read_problems(tmp_path / name) == problems
+
+
+def test_the_same_problems_give_the_same_bytes_also_when_compressed(tmp_path: Path) -> None:
+    for name in ("a.jsonl", "a.jsonl.gz"):
+        write_problems(tmp_path / name, [MATH, QA])
+        first = (tmp_path / name).read_bytes()
+        write_problems(tmp_path / name, [MATH, QA])
+        assert (tmp_path / name).read_bytes() == first
+    assert gzip.decompress(first) == (tmp_path / "a.jsonl").read_bytes()
+
+
+@given(st.text(min_size=1).filter(str.strip), st.text())
+def test_any_text_survives_the_file(
+    tmp_path_factory: pytest.TempPathFactory, question: str, context: str
+) -> None:
+    problem = dataclasses.replace(QA, question=question, context=context)
+    path = tmp_path_factory.mktemp("any") / "p.jsonl"
+    try:
+        question.encode(), context.encode()
+    except UnicodeEncodeError:  # a lone surrogate is no text
+        return
+    write_problems(path, [problem])
+    assert read_problems(path) == [problem]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufeff" + row() + "\n",
+        row() + "\r\n",
+        "\n  \n" + row() + "\n\n",
+        row(),
+        row(alternatives=[], context="", difficulty=0),
+    ],
+    ids=["byte order mark", "CRLF", "blank lines", "no last newline", "defaults spelt out"],
+)
+def test_harmless_oddities_are_read(tmp_path: Path, text: str) -> None:
+    assert read_problems(write(tmp_path / "p.jsonl", text)) == [MATH]
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", r"p\.jsonl: the file is empty, expected one JSON object per line"),
+        (" \n\n", "the file is empty"),
+        (row() + "\n{not json\n", r"line 2: found str '\{not json', expected one JSON object"),
+        ("[1]\n", r"line 1: found list \[1\], expected an object"),
+        (row(question=7), "line 1, field 'question': found int 7, expected a string"),
+        (row(question="  "), "field 'question': found an empty string, expected text"),
+        (row(answer=...), r"field 'answer': found no such field \(the row has: id, dataset"),
+        (row(answer=""), "field 'answer': found an empty string, expected the gold answer"),
+        (row(domain="maths"), "field 'domain': found str 'maths', expected one of math, code, qa"),
+        (row(alternatives="x"), "field 'alternatives': found str 'x', expected a list of strings"),
+        (row(alternatives=["x", 1]), "found a list that holds int 1, expected a list of strings"),
+        (row(difficulty=4), "field 'difficulty': found int 4, expected 0, 1, 2 or 3"),
+        (row(difficulty=True), "field 'difficulty': found bool True"),
+        (row(level=4), "field 'level': found an unknown field, expected only id, dataset"),
+        (row(domain="code"), "field 'entry_point': found nothing"),
+        (row(domain="code", entry_point="f"), "field 'hidden_tests': found nothing"),
+        (row() + "\n\n" + row(), r"line 3, field 'id': found 'm/1' again.*line 1 has it"),
+    ],
+)
+def test_a_malformed_file_is_refused_with_its_place(
+    tmp_path: Path, text: str, complaint: str
+) -> None:
+    with pytest.raises(DataError, match=complaint):
+        read_problems(write(tmp_path / "p.jsonl", text))
+
+
+def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.jsonl: no such file"):
+        read_problems(tmp_path / "none.jsonl")
+
+
+def test_broken_gzip_and_other_encodings_are_data_errors(tmp_path: Path) -> None:
+    broken, latin = tmp_path / "b.jsonl.gz", tmp_path / "l.jsonl"
+    broken.write_bytes(gzip.compress(row().encode())[:-9])
+    latin.write_bytes(row().encode("utf-16"))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_problems(broken)
+    with pytest.raises(DataError, match="not UTF-8"):
+        read_problems(latin)

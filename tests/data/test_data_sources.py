@@ -1,0 +1,127 @@
+"""Finding and loading data: where paths are looked for, what is said when nothing is there."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from aflow_grpo.data.jsonl import write_problems
+from aflow_grpo.data.sources import DataSource, load_source, load_sources
+from aflow_grpo.errors import ConfigError, DataError
+from aflow_grpo.records import Problem
+
+PROBLEMS = [Problem(f"own/{i}", "own", "math", f"{i} + 1?", str(i + 1)) for i in range(5)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory and, beside it, an AFLOW_GRPO_DATA folder (returned)."""
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("AFLOW_GRPO_DATA", str(tmp_path / "data"))
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "data"
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 1000), ("val", 100), ("test", 100)])
+def test_the_sample_is_shipped(split: Any, count: int) -> None:
+    problems = load_source(DataSource("sample", split=split))
+    assert len(problems) == count
+    assert all(problem.id.startswith(f"sample/{split}/") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("place", "path"),
+    [
+        ("data/sub/p.jsonl", "sub/p.jsonl"),
+        ("data/sub/p.jsonl", "$AFLOW_GRPO_DATA/sub/p.jsonl"),
+        ("work/p.jsonl", "p.jsonl"),
+        ("home/p.jsonl.gz", "~/p.jsonl.gz"),
+    ],
+)
+def test_paths_are_found(folder: Path, place: str, path: str) -> None:
+    write_problems(folder.parent / place, PROBLEMS)
+    assert load_source(DataSource("jsonl", path)) == PROBLEMS
+
+
+def test_a_home_sign_in_the_variable_is_expanded(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_problems(folder.parent / "home" / "p.jsonl", PROBLEMS)
+    monkeypatch.setenv("AFLOW_GRPO_DATA", "~")
+    assert load_source(DataSource("jsonl", "p.jsonl")) == PROBLEMS
+
+
+def test_the_working_directory_comes_first(folder: Path) -> None:
+    write_problems(folder / "p.jsonl", PROBLEMS[:1])
+    write_problems("p.jsonl", PROBLEMS[1:2])
+    assert load_source(DataSource("jsonl", "p.jsonl")) == PROBLEMS[1:2]
+
+
+def test_a_missing_file_names_every_place(folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        load_source(DataSource("gsm8k", "gsm8k/train.jsonl"))
+    message = str(caught.value)
+    assert str(folder.parent / "work" / "gsm8k/train.jsonl") in message
+    assert str(folder / "gsm8k/train.jsonl") in message
+    assert f"AFLOW_GRPO_DATA is {folder}" in message
+
+
+def test_without_the_variable_the_message_says_to_set_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("AFLOW_GRPO_DATA")
+    with pytest.raises(DataError, match="AFLOW_GRPO_DATA is not set: set it to the folder"):
+        load_source(DataSource("mbpp", "$AFLOW_GRPO_DATA/mbpp.jsonl"))
+
+
+def test_a_folder_is_no_file(folder: Path) -> None:
+    (folder / "gsm8k").mkdir(parents=True)
+    with pytest.raises(DataError, match="no such file"):
+        load_source(DataSource("gsm8k", "gsm8k"))
+
+
+@pytest.mark.parametrize(("limit", "count"), [(0, 5), (2, 2), (9, 5)])
+def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
+    write_problems("p.jsonl", PROBLEMS)
+    assert load_source(DataSource("jsonl", "p.jsonl", limit=limit)) == PROBLEMS[:count]
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"dataset": "gsm9k", "path": "x"}, "dataset is 'gsm9k', expected one of sample, gsm8k"),
+        ({"dataset": "sample", "split": "dev"}, "split is 'dev', expected one of train, val, test"),
+        ({"dataset": "sample", "limit": -1}, "limit is -1, expected 0"),
+        ({"dataset": "sample", "path": "x.jsonl"}, "path is 'x.jsonl', expected none for `sample`"),
+        ({"dataset": "gsm8k"}, "path is '', expected the file of the gsm8k problems"),
+        ({"dataset": "jsonl", "path": "x", "public_tests": "y"}, "public_tests is 'y', expected n"),
+    ],
+)
+def test_contradictory_settings_are_refused(settings: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        DataSource(**settings)
+
+
+def test_several_sources_follow_one_another_without_doubles(folder: Path) -> None:
+    write_problems("a.jsonl", PROBLEMS[:2])
+    write_problems("b.jsonl", PROBLEMS[2:])
+    write_problems("c.jsonl", PROBLEMS[1:3])
+    a, b, c = (DataSource("jsonl", f"{name}.jsonl") for name in "abc")
+    assert load_sources([a, b]) == PROBLEMS
+    with pytest.raises(DataError, match=r"c\.jsonl: id 'own/1' is also in an earlier source"):
+        load_sources([a, c])
+
+
+def test_real_files_are_found_through_the_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not os.environ.get("AFLOW_GRPO_DATA"):
+        pytest.skip("AFLOW_GRPO_DATA is not set: no real data sets here")
+    spec = DataSource(
+        "mbpp", "aflow_format/mbpp_validate.jsonl", "val",
+        public_tests="aflow_format/mbpp_public_test.jsonl",
+    )  # fmt: skip
+    problems = load_sources([spec, DataSource("gsm8k", "gsm8k/train.jsonl", limit=10)])
+    assert len(problems) == 96

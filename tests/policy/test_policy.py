@@ -1,0 +1,272 @@
+"""The policy as a whole: sampling and scoring agree, adapters, reference, saved weights."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.testing import assert_close
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy import LoraSettings, Policy, SamplingSettings
+from aflow_grpo.records import Completion, Problem
+
+LORA = LoraSettings(rank=4, alpha=8)
+SAMPLING = SamplingSettings(temperature=0.9, max_new_tokens=16, max_prompt_tokens=64)
+PROMPTS = [[5, 6, 7], [8], [5, 6, 7], list(range(20, 40))]
+PROBLEM = Problem(id="p/1", dataset="sample", domain="math", question="What is 2+3?", answer="5")
+
+
+def built(model_folder, **changes) -> Policy:
+    policy = Policy(model_folder, sampling=SAMPLING, **changes)
+    policy.setup()
+    return policy.eval()
+
+
+def nudge(policy: Policy) -> None:
+    """Move every trainable weight, so that adapters do something."""
+    generator = torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for parameter in policy.parameters():
+            if parameter.requires_grad:
+                parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_sampled_logprobs_equal_scored_ones(model_folder, lora):
+    policy = built(model_folder, lora=lora)
+    nudge(policy)
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    scored = policy.score(completions, with_entropy=True)
+    assert scored.logprobs_BT.requires_grad
+    for row, completion in enumerate(completions):
+        count = len(completion.token_ids)
+        assert scored.mask_BT[row].tolist() == [t < count for t in range(scored.mask_BT.shape[1])]
+        assert_close(
+            scored.logprobs_BT[row, :count].detach(),
+            torch.tensor(completion.logprobs),
+            rtol=0,
+            atol=1e-4,
+        )
+    assert (scored.entropy_BT[scored.mask_BT] > 0).all()
+    assert scored.entropy_BT[~scored.mask_BT].abs().sum() == 0
+
+
+def test_score_does_not_depend_on_the_micro_batch(model_folder):
+    policy = built(model_folder)
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    together = policy.score(completions).logprobs_BT
+    for row, completion in enumerate(completions):
+        alone = policy.score([completion]).logprobs_BT[0]
+        assert_close(together[row, : len(alone)], alone, rtol=0, atol=1e-5)
+
+
+def test_score_without_entropy_and_without_completions(model_folder):
+    policy = built(model_folder)
+    assert policy.score(policy.sample([[5]], [0])).entropy_BT is None
+    with pytest.raises(ValueError, match="score needs completions"):
+        policy.score([])
+
+
+def test_scoring_a_given_completion_by_hand(model_folder):
+    policy = built(model_folder)
+    completion = Completion("", prompt_ids=(5, 6), token_ids=(7, 8), logprobs=(), finished=False)
+    logits = policy.model(torch.tensor([[5, 6, 7, 8]])).logits[0] / 0.9
+    expected = logits.log_softmax(-1)[[1, 2], [7, 8]]
+    assert_close(policy.score([completion]).logprobs_BT[0], expected)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_gradients_reach_exactly_the_trainable_weights(model_folder, lora):
+    policy = built(model_folder, lora=lora)
+    nudge(policy)
+    scored = policy.score(policy.sample(PROMPTS, [1, 2, 3, 4]), with_entropy=True)
+    (scored.logprobs_BT.sum() + scored.entropy_BT.sum()).backward()
+    for name, parameter in policy.named_parameters():
+        assert parameter.requires_grad == ("lora_" in name or lora is None)
+        assert (parameter.grad is not None) == parameter.requires_grad, name
+
+
+def test_adapters_sit_on_every_linear_layer_but_the_head(model_folder):
+    policy = built(model_folder, lora=LORA)
+    names = set(policy.trainable_state_dict())
+    layers = {name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names}
+    assert layers == {
+        "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
+    }  # fmt: skip
+    assert policy.trainable_parameter_count == sum(
+        p.numel() for p in policy.trainable_state_dict().values()
+    )
+    few = built(model_folder, lora=LoraSettings(rank=2, alpha=2, target_modules=["q_proj"]))
+    assert all("q_proj" in name for name in few.trainable_state_dict())
+
+
+def test_sampling_leaves_weights_bit_for_bit_and_adapters_active(model_folder):
+    policy = built(model_folder, lora=LORA)
+    nudge(policy)
+    before = {name: tensor.clone() for name, tensor in policy.state_dict().items()}
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    after = policy.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    adapted = policy.score(completions).logprobs_BT
+    assert (adapted - policy.reference_logprobs(completions)).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("changes", [{"lora": LORA}, {"kl_reference": True}], ids=["lora", "full"])
+def test_reference_is_the_initial_policy(model_folder, changes):
+    policy = built(model_folder, **changes)
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    first = policy.score(completions).logprobs_BT.detach()
+    reference = policy.reference_logprobs(completions)
+    assert not reference.requires_grad
+    assert_close(reference, first, rtol=0, atol=1e-6)
+    nudge(policy)
+    moved = policy.score(completions).logprobs_BT.detach()
+    assert (moved - first).abs().max() > 1e-3
+    assert_close(policy.reference_logprobs(completions), reference, rtol=0, atol=0)
+    policy.train()
+    assert policy.reference is None or not policy.reference.training
+    assert all("reference" not in name for name in policy.trainable_state_dict())
+
+
+def test_reference_of_a_fully_trained_policy_must_be_asked_for(model_folder):
+    policy = built(model_folder)
+    with pytest.raises(ConfigError, match=r"Set model\.policy\.kl_reference: true"):
+        policy.reference_logprobs(policy.sample([[5]], [0]))
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_trainable_weights_round_trip(model_folder, lora):
+    one, two = built(model_folder, lora=lora), built(model_folder, lora=lora)
+    nudge(one)
+    assert one.sample(PROMPTS, [1, 2, 3, 4]) != two.sample(PROMPTS, [1, 2, 3, 4])
+    two.load_trainable_state_dict({n: t.clone() for n, t in one.trainable_state_dict().items()})
+    assert one.sample(PROMPTS, [1, 2, 3, 4]) == two.sample(PROMPTS, [1, 2, 3, 4])
+
+
+def test_foreign_weights_are_refused_by_name(model_folder):
+    full, adapted = built(model_folder), built(model_folder, lora=LORA)
+    with pytest.raises(ConfigError, match=r"28 missing .*lora_A.*embed_tokens"):
+        adapted.load_trainable_state_dict(full.trainable_state_dict())
+    wider = built(model_folder, lora=LoraSettings(rank=8, alpha=8))
+    with pytest.raises(ConfigError, match="28 of another shape"):
+        adapted.load_trainable_state_dict(wider.trainable_state_dict())
+
+
+def test_adapter_seed_decides_the_adapters_and_touches_no_global_generator(model_folder):
+    state = torch.random.get_rng_state()
+    weights = [
+        torch.cat([t.flatten() for t in built(model_folder, lora=LORA, seed=s)
+                   .trainable_state_dict().values()])
+        for s in (1, 1, 2)
+    ]  # fmt: skip
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+    assert torch.equal(state, torch.random.get_rng_state())
+
+
+def test_fingerprint_tells_policies_apart(model_folder):
+    prints = [
+        built(model_folder, lora=lora).fingerprint()
+        for lora in (None, LORA, LORA, LoraSettings(rank=8, alpha=8))
+    ]
+    assert prints[1] == prints[2]
+    assert len(set(prints)) == 3
+    policy = built(model_folder)
+    nudge(policy)
+    assert policy.fingerprint() == prints[0], "training must not change what a checkpoint fits to"
+
+
+def test_text_is_decoded_without_the_end_token(model_folder):
+    policy = built(model_folder)
+    policy.model.generation_config.eos_token_id = list(range(0, 258, 4))
+    completions = policy.sample([[5]] * 20, range(20))
+    ended = [c for c in completions if c.finished]
+    assert ended
+    for c in ended:
+        assert c.text == policy.tokenizer.decode(list(c.token_ids[:-1]))
+        assert c.prompt_ids == (5,)
+
+
+def test_gradient_checkpointing_changes_nothing_but_memory(model_folder):
+    gradients = []
+    for checkpointing in (False, True):
+        policy = built(model_folder, gradient_checkpointing=checkpointing)
+        completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+        policy.train()
+        policy.score(completions).logprobs_BT.sum().backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+    assert_close(gradients[0], gradients[1])
+
+
+def test_bfloat16_base_keeps_float32_adapters(model_folder):
+    policy = built(model_folder, lora=LORA, dtype="bfloat16")
+    for name, parameter in policy.named_parameters():
+        assert parameter.dtype is (torch.float32 if "lora_" in name else torch.bfloat16)
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    scored = policy.score(completions)
+    sampled = torch.tensor(completions[0].logprobs)
+    assert_close(scored.logprobs_BT[0, : len(sampled)].detach(), sampled, rtol=0, atol=0.2)
+    scored.logprobs_BT.sum().backward()
+
+
+def test_nf4_base_with_adapters_samples_and_trains_on_a_cpu(model_folder):
+    policy = built(model_folder, lora=LORA, quantization="nf4")
+    kinds = {type(module).__name__ for module in policy.modules()}
+    assert "Linear4bit" in kinds
+    completions = policy.sample(PROMPTS, [1, 2, 3, 4])
+    scored = policy.score(completions)
+    sampled = torch.tensor(completions[0].logprobs)
+    assert_close(scored.logprobs_BT[0, : len(sampled)].detach(), sampled, rtol=0, atol=1e-3)
+    assert_close(policy.reference_logprobs(completions), scored.logprobs_BT.detach())
+    scored.logprobs_BT.sum().backward()
+    assert all(p.grad is not None for p in policy.parameters() if p.requires_grad)
+    assert "nf4" in policy.describe()
+
+
+def test_nothing_is_loaded_before_setup(model_folder):
+    policy = Policy(model_folder, sampling=SAMPLING)
+    assert list(policy.parameters()) == []
+    for use in (lambda: policy.encode(PROBLEM), lambda: policy.sample([[1]], [0]),
+                policy.fingerprint, policy.describe):  # fmt: skip
+        with pytest.raises(RuntimeError, match="setup"):
+            use()
+    policy.setup()
+    model = policy.model
+    policy.setup()
+    assert policy.model is model
+
+
+def test_describe_names_size_and_adapters(model_folder):
+    assert (
+        "qwen2, 0.02 M parameters, float32), all weights trained" in built(model_folder).describe()
+    )
+    assert "LoRA rank 4, alpha 8, on all-linear" in built(model_folder, lora=LORA).describe()
+
+
+def test_threads_are_set_once_built(model_folder):
+    before = torch.get_num_threads()
+    try:
+        built(model_folder, threads=2)
+        assert torch.get_num_threads() == 2
+        built(model_folder, threads=1)
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"quantization": "nf4"}, "Set lora"),
+        ({"threads": 0}, "threads=0: expected at least 1"),
+    ],
+)
+def test_settings_that_contradict_each_other(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        Policy(**changes)
+
+
+def test_as_many_seeds_as_prompts(model_folder):
+    with pytest.raises(ValueError, match="2 prompts need as many seeds, got 1"):
+        built(model_folder).sample([[1], [2]], [0])
