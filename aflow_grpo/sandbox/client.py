@@ -26,12 +26,20 @@ from typing import Any
 from aflow_grpo.errors import SandboxUnavailable
 from aflow_grpo.sandbox.job import LENGTH_PREFIX
 
-__all__ = ["PACKAGES", "Outcome", "ZygoteClient", "ZygoteLost", "installed_packages"]
+__all__ = [
+    "PACKAGES",
+    "PACKAGE_ROOT",
+    "Outcome",
+    "ZygoteClient",
+    "ZygoteLost",
+    "installed_packages",
+]
 
 PACKAGES = ("numpy", "sympy", "mpmath")
 """Third-party packages that jobs may import, where they are installed; no other one is readable."""
 
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+"""The folder that holds the package."""
 _BOOTSTRAP = (
     "import json, sys; root = json.loads(sys.argv[1])['root']; sys.path.insert(0, root); "
     "from aflow_grpo.sandbox.zygote import main; main()"
@@ -94,7 +102,7 @@ def _settings(control: int) -> dict[str, Any]:
         if site in sites:
             readable += [f"{site}/{name}", f"{site}/{name}.libs"]
     return {
-        "root": str(_PACKAGE_ROOT),
+        "root": str(PACKAGE_ROOT),
         "control": control,
         "readable": readable,
         "listable": [str(stdlib), *sites],
@@ -110,7 +118,7 @@ def _interpreter() -> str:
 
 def _wrapped(command: Sequence[str], bwrap: str, settings: dict[str, Any]) -> list[str]:
     """`command` inside bubblewrap: own namespaces, and a file system of what it reads."""
-    package = _PACKAGE_ROOT / "aflow_grpo"
+    package = PACKAGE_ROOT / "aflow_grpo"
     stdlib = sysconfig.get_path("stdlib")
     visible = {_interpreter(), *_LIBRARIES, stdlib, *settings["readable"]}
     visible |= {str(package / "__init__.py"), str(package / "sandbox")}
@@ -158,8 +166,12 @@ class ZygoteClient:
         """
         loop = asyncio.get_running_loop()
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            self._spawn(theirs.fileno())
+        try:
+            with theirs:
+                self._spawn(theirs.fileno())
+        except OSError as error:
+            ours.close()
+            raise SandboxUnavailable(f"the jail's process does not start: {error}") from error
         ours.setblocking(False)
         self._control = ours
         self._ready = loop.create_future()

@@ -14,12 +14,11 @@ import shutil
 import signal
 import sys
 import time
-from pathlib import Path
 from typing import Any
 
 from aflow_grpo.errors import SandboxUnavailable
 from aflow_grpo.sandbox import values
-from aflow_grpo.sandbox.client import PACKAGES, Outcome, ZygoteClient, ZygoteLost
+from aflow_grpo.sandbox.client import PACKAGE_ROOT, PACKAGES, Outcome, ZygoteClient, ZygoteLost
 from aflow_grpo.sandbox.results import Job, JobStatus, SandboxLimits, SandboxResult, Value, not_run
 
 __all__ = ["JailBackend"]
@@ -219,6 +218,6 @@ def _value(report: dict[str, Any]) -> Value:
 def _clean(error: Any) -> str:
     """An error text without this machine's paths, bounded."""
     text = error[: 4 * _MAX_ERROR] if isinstance(error, str) else ""
-    for path in {sys.prefix, sys.base_prefix, str(Path.home())} - {"/", "/usr"}:
+    for path in {sys.prefix, sys.base_prefix, str(PACKAGE_ROOT)} - {"/", "/usr"}:
         text = text.replace(path, "...")
     return text[:_MAX_ERROR] or "failed without a message"

@@ -14,6 +14,7 @@ conditional or a comprehension would have skipped or repeated it.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -124,10 +125,17 @@ class _Test:
     problem: str = ""
 
 
+def _parse(text: str) -> list[ast.stmt]:
+    """The statements of trusted test code, without its warnings (stray backslashes)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return ast.parse(text).body
+
+
 def _split(test: str, entry_point: str, first: int) -> _Test:
     text = test.strip()
     try:
-        body = ast.parse(text).body
+        body = _parse(text)
         if len(body) != 1 or not isinstance(body[0], ast.Assert):
             raise _UnsupportedForm("expected one assert statement")
         splitter = _Split(entry_point, first)
@@ -153,7 +161,7 @@ def _split_all(tests: Sequence[str], entry_point: str) -> list[_Test]:
 def _tolerant(setup: str) -> str:
     """`setup` for the job without the candidate: what needs the candidate is left out there."""
     try:
-        statements = ast.parse(setup).body
+        statements = _parse(setup)
     except (SyntaxError, ValueError, RecursionError):
         return setup
     ignore = [ast.ExceptHandler(ast.Name("Exception", ast.Load()), None, [ast.Pass()])]

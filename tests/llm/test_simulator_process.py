@@ -37,9 +37,11 @@ def ended(pid: int, within_s: float = 10.0) -> bool:
     deadline = time.monotonic() + within_s
     while time.monotonic() < deadline:
         try:
-            with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
-                if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
-                    return True
+            os.kill(pid, 0)
+            if sys.platform == "linux":
+                with open(f"/proc/{pid}/stat", encoding="utf-8") as stat:
+                    if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
+                        return True
         except (FileNotFoundError, ProcessLookupError):
             return True
         threading.Event().wait(0.02)
@@ -180,7 +182,7 @@ def test_close_leaves_no_process_and_may_be_called_twice() -> None:
 
 
 _PARENT = """
-import sys, threading
+import os, sys, threading
 from aflow_grpo.llm.simulator import Simulator
 simulator = Simulator([], {})
 if sys.argv[1] == "main":
@@ -189,14 +191,17 @@ else:
     starter = threading.Thread(target=simulator.start)
     starter.start()
     starter.join()
+if sys.argv[2] == "held" and os.fork() == 0:  # holds the simulator's pipe until the test ends
+    sys.stdin.read()
+    os._exit(0)
 print(simulator.pid, flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.mark.parametrize("thread", ["main", "other"])
-def test_kill_9_of_the_parent_ends_the_simulator(thread: str) -> None:
-    command = [sys.executable, "-c", _PARENT, thread]
+@pytest.mark.parametrize(("thread", "pipe"), [("main", "held"), ("other", "held"), ("other", "")])
+def test_kill_9_of_the_parent_ends_the_simulator(thread: str, pipe: str) -> None:
+    command = [sys.executable, "-c", _PARENT, thread, pipe]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         pid = int(parent.stdout.readline())
@@ -206,6 +211,7 @@ def test_kill_9_of_the_parent_ends_the_simulator(thread: str) -> None:
         assert ended(pid)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the environment in /proc")
 def test_the_child_has_no_keys_in_its_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-very-secret")
     with Simulator([], {}) as simulator:

@@ -66,6 +66,7 @@ def test_no_tests_is_no_pass(jail: Steps) -> None:
             "assert f(root) == int(math.sqrt(1))",
             "root = Node()\nimport math",
         ),
+        ("f = lambda x: x", r"assert f('\d') == '\\d'", r"y = '\d'"),
         ("f = lambda: float('nan')", "assert f() != f()", ""),
         ("f = lambda: None", "assert f() is None", ""),
         ("f = lambda x: (x, {x: {x}})", "assert f('ä') == ('ä', {'ä': {'ä'}})", ""),

@@ -1,8 +1,8 @@
 """The simulator's process: reads its world from standard input, says its port, serves until EOF.
 
 Started by `host.Simulator`. It ends when its standard input closes, so also when the parent is
-killed; on Linux the kernel's parent-death signal covers the case that another process holds the
-pipe's other end.
+killed. Should another process hold the pipe's other end (a fork of the parent), the kernel's
+parent-death signal ends it on Linux, and elsewhere a look at the parent's id twice a second.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from aflow_grpo.llm.simulator.settings import SimulatorSettings
 from aflow_grpo.records import Problem
 
 _PR_SET_PDEATHSIG = 1
+_WATCH_S = 0.5
 _LISTS = ("alternatives", "public_tests", "hidden_tests")
 
 
@@ -43,7 +44,12 @@ def _world(message: dict[str, Any]) -> World:
     )
 
 
-async def _serve_until_eof(world: World) -> None:
+async def _until_orphaned(parent: int) -> None:
+    while os.getppid() == parent:
+        await asyncio.sleep(_WATCH_S)
+
+
+async def _serve_until_eof(world: World, parent: int) -> None:
     ended = asyncio.Event()
     stdin = sys.stdin.fileno()
 
@@ -54,7 +60,10 @@ async def _serve_until_eof(world: World) -> None:
     asyncio.get_running_loop().add_reader(stdin, on_input)
     runner, port = await serve(world)
     print(json.dumps({"port": port}), flush=True)
-    await ended.wait()
+    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(_until_orphaned(parent))]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
     await runner.cleanup()
 
 
@@ -64,7 +73,7 @@ def main() -> None:
     message = json.loads(sys.stdin.buffer.readline())
     if message["die_with_parent"]:
         _die_with_parent(parent)
-    asyncio.run(_serve_until_eof(_world(message)))
+    asyncio.run(_serve_until_eof(_world(message), parent))
 
 
 if __name__ == "__main__":
