@@ -9,15 +9,12 @@ names another logger.
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-os.environ.setdefault("HF_HUB_OFFLINE", os.environ.get("AFLOW_GRPO_OFFLINE", "0"))
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -128,8 +125,9 @@ def _resolve_config(argument: str) -> str:
 
 def _quieten() -> None:
     """Hide what other libraries say that a user can do nothing about."""
-    for name in ("lightning.pytorch.utilities.rank_zero", "lightning.pytorch", "mlflow", "alembic"):
+    for name in ("lightning.fabric", "lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
     for message in (
         ".*does not have many workers.*",
         ".*The number of training batches.*",

@@ -1,4 +1,4 @@
-"""`aflow-grpo warmstart`: make the tiny policy anew by supervised training on synthetic workflows."""
+"""`aflow-grpo warmstart`: make the tiny policy anew by supervised training on made-up workflows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def run_warmstart(arguments: Sequence[str]) -> int:
     """Run the verb and return the exit code: 0 done, 2 wrong settings."""
     parser = ArgumentParser(
         prog="aflow-grpo warmstart",
-        description="Make the tiny policy anew; two CPU minutes, the same bits on the same machine.",
+        description="Make the tiny policy anew; the same bits on the same machine.",
     )
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     parser.add_argument("--output_dir", type=Path, required=True, help="Where the policy goes.")
@@ -29,7 +29,7 @@ def run_warmstart(arguments: Sequence[str]) -> int:
         "--problems",
         type=Path,
         default=None,
-        help="JSONL file whose questions it practises on; default: the shipped ones and fresh ones.",
+        help="JSONL file of questions to practise on; default: the shipped ones and fresh ones.",
     )
     parser.add_class_arguments(WarmStartSettings, "recipe")
     options = parser.parse_args(list(arguments))

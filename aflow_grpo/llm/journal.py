@@ -67,13 +67,16 @@ class Journal:
     Args:
         path: The SQLite file; created with its folder if missing.
         linger_s: How long the writer gathers replies before it commits them.
+        scope: What the replies are from, when that is not the model alone; a reply is found only
+            in the scope in which it was stored. A simulator's world is one.
 
     Raises:
         ConfigError: Another process has it open, or the file is no journal.
     """
 
-    def __init__(self, path: Path | str, *, linger_s: float = 0.05) -> None:
+    def __init__(self, path: Path | str, *, linger_s: float = 0.05, scope: str = "") -> None:
         self.path = Path(path).resolve()
+        self._scope = scope.encode()
         self._linger_s = linger_s
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock()
@@ -94,6 +97,7 @@ class Journal:
 
     def get(self, key: bytes) -> Entry | None:
         """The stored reply, also one that is not on disk yet; None when there is none."""
+        key = self._scoped(key)
         with self._mutex:
             entry = self._pending.get(key)
             if entry is not None:
@@ -108,6 +112,7 @@ class Journal:
             ExecutorError: An earlier write failed, e.g. because the disk is full.
         """
         self._check()
+        key = self._scoped(key)
         with self._mutex:
             self._pending[key] = entry
         self._queue.put((key, entry))
@@ -141,6 +146,9 @@ class Journal:
         self.flush()
         with self._mutex:
             return int(self._reader.execute("SELECT count(*) FROM calls").fetchone()[0])
+
+    def _scoped(self, key: bytes) -> bytes:
+        return hashlib.sha256(self._scope + key).digest() if self._scope else key
 
     def _check(self) -> None:
         if self._failure is not None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import Cache, DynamicCache, PretrainedConfig
 from transformers.cache_utils import DynamicLayer
 
-__all__ = ["make_cache"]
+__all__ = ["PreallocatedLayer", "has_full_attention", "make_cache"]
 
 
 class PreallocatedLayer(DynamicLayer):  # type: ignore[no-untyped-call]
@@ -74,6 +74,12 @@ def make_cache(config: PretrainedConfig, capacity: int) -> Cache:
         capacity: Prompt and completion together, in tokens.
     """
     cache = DynamicCache(config=config)
-    if cache.layers and all(type(layer) is DynamicLayer for layer in cache.layers):
+    if has_full_attention(config):
         return Cache(layers=[PreallocatedLayer(capacity) for _ in cache.layers])
     return cache
+
+
+def has_full_attention(config: PretrainedConfig) -> bool:
+    """Whether every layer attends to all earlier positions."""
+    layers = DynamicCache(config=config).layers
+    return bool(layers) and all(type(layer) is DynamicLayer for layer in layers)

@@ -16,6 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.loading import (
+    TINY,
     CausalParts,
     add_lora,
     causal_parts,
@@ -52,7 +53,8 @@ class Policy(nn.Module):
         gradient_checkpointing: Compute activations again in the backward pass: less memory for
             about a third more time.
         seed: Of the adapters' initial weights.
-        threads: CPU threads of torch in this process; null leaves them as they are.
+        threads: CPU threads of torch in this process; null takes one for ``tiny``, whose products
+            are too small to share, and otherwise leaves them as they are.
     """
 
     def __init__(
@@ -102,8 +104,9 @@ class Policy(nn.Module):
         """
         if self.model is not None:
             return
-        if self.threads is not None:
-            torch.set_num_threads(self.threads)
+        threads = 1 if self.threads is None and self.source == TINY else self.threads
+        if threads is not None:
+            torch.set_num_threads(threads)
         base, tokenizer = load(self.source, dtype=self.dtype, quantization=self.quantization)
         self._check_length(base.config)
         self._fingerprint = fingerprint(base, tokenizer, self.lora)

@@ -17,6 +17,7 @@ from typing import Any
 
 import lightning as L
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -170,7 +171,7 @@ class GRPOModule(L.LightningModule):
 
     def validation_step(self, batch: Sequence[Problem], batch_idx: int) -> None:
         """Judge one batch: fully by `validate`, quickly in the middle of `fit`."""
-        if not self.trainer.validating:
+        if self._inside_fit:
             self._greedy += self._draw("val", batch, greedy=True, execute=self._quick_executes)
         else:
             self._judge("val", batch)
@@ -181,12 +182,14 @@ class GRPOModule(L.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         """Log what the batches gave."""
-        if self.trainer.validating:
+        if not self._inside_fit:
             self._report("val")
             return
         if self._quick_executes:
             self._log(rollout_metrics(self._greedy, "val/quick", greedy=True))
-            log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, "quick")
+            log_rollout_table(
+                self.trainer.logger, self._table(self._greedy), self.iteration, "quick"
+            )
         else:
             self._log(valid_rate(self._greedy, "val"))
         self._quick_evaluations += 1
@@ -195,6 +198,10 @@ class GRPOModule(L.LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log what the batches gave."""
         self._report("test")
+
+    @property
+    def _inside_fit(self) -> bool:
+        return self.trainer.state.fn is TrainerFn.FITTING
 
     @property
     def _quick_executes(self) -> bool:

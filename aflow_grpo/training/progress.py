@@ -14,6 +14,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
+from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -32,13 +34,13 @@ from aflow_grpo.training.tracking import RunLogger
 __all__ = ["ProgressReporter", "evaluation_table"]
 
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("runs directly, sampled", "direct_execution_rate", lambda v: f"{v:.1%}"),
-    ("runs directly, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.1%}"),
-    ("accuracy, sampled", "accuracy", lambda v: f"{v:.1%}"),
-    ("accuracy, greedy", "accuracy_greedy", lambda v: f"{v:.1%}"),
-    ("reward, sampled (-10 to 10)", "reward", lambda v: f"{v:+.2f}"),
-    ("fallback needed, sampled", "fallback_rate", lambda v: f"{v:.1%}"),
-    ("executor USD per 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.3f}"),
+    ("runs directly, sampled", "direct_execution_rate", lambda v: f"{v:.0%}"),
+    ("runs directly, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.0%}"),
+    ("accuracy, sampled", "accuracy", lambda v: f"{v:.0%}"),
+    ("accuracy, greedy", "accuracy_greedy", lambda v: f"{v:.0%}"),
+    ("reward, sampled", "reward", lambda v: f"{v:+.1f}"),
+    ("fallback, sampled", "fallback_rate", lambda v: f"{v:.0%}"),
+    ("USD per 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.2f}"),
 )
 
 
@@ -46,10 +48,10 @@ def evaluation_table(
     title: str, split: str, after: Mapping[str, float], before: Mapping[str, float] | None = None
 ) -> Table:
     """Headline figures in total and per domain; with `before`, as ``before -> after``."""
-    table = Table(title=title, title_justify="left", header_style="bold")
-    table.add_column("")
+    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for column in ("all", *DOMAINS):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", no_wrap=True)
     for label, name, text in _ROWS:
         cells = []
         for suffix in ("", *(f"/{domain}" for domain in DOMAINS)):
@@ -137,7 +139,7 @@ class ProgressReporter(L.Callback):
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table, after `validate` only."""
-        if trainer.validating and not trainer.sanity_checking:
+        if trainer.state.fn is TrainerFn.VALIDATING:
             self._show(trainer, "val", "Validation")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:

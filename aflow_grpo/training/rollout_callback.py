@@ -171,23 +171,22 @@ class _Opened:
     engine: RolloutEngine = field(init=False)
 
     def start(self, settings: RolloutCallback, problems: Sequence[Problem], root: Path) -> None:
-        self.loop.run(self._start(settings, problems, root))
-
-    async def _start(
-        self, settings: RolloutCallback, problems: Sequence[Problem], root: Path
-    ) -> None:
-        stack = self.stack
-        tiers = settings.tiers
+        tiers, scope = settings.tiers, ""
         if settings.simulator_settings is not None:
             markers = {spec.attribute: spec.marker for spec in OPERATORS}
-            simulator = Simulator(problems, markers, settings.simulator_settings)
-            simulator.start()
-            stack.callback(simulator.close)
-            tiers = [simulator.tier()]
+            simulator = Simulator(problems, markers, settings.simulator_settings).start()
+            self.stack.callback(simulator.close)
+            tiers, scope = [simulator.tier()], simulator.digest
+        self.loop.run(self._start(settings, tiers, scope, root))
+
+    async def _start(
+        self, settings: RolloutCallback, tiers: Sequence[Tier], scope: str, root: Path
+    ) -> None:
+        stack = self.stack
         journal = None
         if settings.journal:
             root.mkdir(parents=True, exist_ok=True)
-            journal = Journal(root / "journal.db")
+            journal = Journal(root / "journal.db", scope=scope)
             stack.callback(journal.close)
         self.client = ExecutorClient(tiers, journal=journal)
         stack.push_async_callback(self.client.aclose)

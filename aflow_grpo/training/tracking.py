@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import lightning as L
+import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger, MLFlowLogger
 
@@ -116,8 +117,9 @@ class ConfigArtifact(SaveConfigCallback):
         if stage == "fit":
             logger.remember_run()
         dumped = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
-        logger.log_text(dumped, f"config/{stage}.yaml")
-        logger.log_settings(self.config.as_dict())
+        settings = _without_keys(yaml.safe_load(dumped))
+        logger.log_text(yaml.safe_dump(settings, sort_keys=False), f"config/{stage}.yaml")
+        logger.log_settings(settings)
 
 
 def log_rollout_table(
@@ -151,6 +153,18 @@ def _row(rollout: Rollout) -> dict[str, Any]:
         "fallback_answer": execution.fallback_answer or "",
     }
     return row | {f"reward_{k}": v for k, v in to_dict(rollout.reward).items()}
+
+
+def _without_keys(settings: Any) -> Any:
+    """The settings with every API key hidden; names of environment variables stay."""
+    if isinstance(settings, Mapping):
+        return {
+            key: "(hidden)" if key == "api_key" and value else _without_keys(value)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, list):
+        return [_without_keys(value) for value in settings]
+    return settings
 
 
 def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:

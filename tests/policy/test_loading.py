@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 import torch
+from jsonargparse import ArgumentParser
 from random_models import byte_tokenizer, random_qwen2
 from transformers import GraniteConfig, GraniteForCausalLM
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy import LoraSettings, Policy, SamplingSettings
 from aflow_grpo.policy.loading import causal_parts, load
+from aflow_grpo.records import Problem
 
 SMALL = SamplingSettings(max_new_tokens=16, max_prompt_tokens=64)
 
@@ -92,3 +94,35 @@ def test_dtype_is_that_of_the_settings_not_of_the_file(model_folder, dtype, expe
     model, _ = load(model_folder, dtype=dtype)
     assert {p.dtype for p in model.parameters()} == {expected}
     assert not model.training
+
+
+def test_the_shipped_policy_writes_something_like_a_workflow():
+    before = torch.get_num_threads()
+    try:
+        policy = Policy()
+        policy.setup()
+        assert torch.get_num_threads() == 1
+    finally:
+        torch.set_num_threads(before)
+    problem = Problem(
+        id="p/1", dataset="sample", domain="math", question="What is 2+3?", answer="5"
+    )
+    (completion,) = policy.eval().sample([policy.encode(problem)], [0], greedy=True)
+    assert completion.finished
+    assert "graph_code" in completion.text
+
+
+def test_the_command_line_builds_a_policy_from_its_class_path():
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_argument("--policy", type=Policy)
+    given = {
+        "class_path": "aflow_grpo.policy.Policy",
+        "init_args": {
+            "lora": {"rank": 8, "target_modules": ["q_proj", "v_proj"]},
+            "sampling": {"max_new_tokens": 99},
+        },
+    }
+    policy = parser.instantiate(parser.parse_object({"policy": given})).policy
+    assert isinstance(policy, Policy)
+    assert policy.lora == LoraSettings(rank=8, target_modules=["q_proj", "v_proj"])
+    assert policy.sampling == SamplingSettings(max_new_tokens=99)

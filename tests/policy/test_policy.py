@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.testing import assert_close
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy import LoraSettings, Policy, SamplingSettings
+from aflow_grpo.policy.loading import causal_parts
+from aflow_grpo.policy.scoring import score
 from aflow_grpo.records import Completion, Problem
 
 LORA = LoraSettings(rank=4, alpha=8)
@@ -58,6 +62,35 @@ def test_score_does_not_depend_on_the_micro_batch(model_folder):
     for row, completion in enumerate(completions):
         alone = policy.score([completion]).logprobs_BT[0]
         assert_close(together[row, : len(alone)], alone, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
+def test_sharing_prompts_changes_neither_values_nor_gradients(model_folder, lora):
+    policy = built(model_folder, lora=lora)
+    nudge(policy)
+    prompts = [[5, 6, 7], [8], list(range(20, 40))] * 3
+    completions = policy.sample(prompts, range(9))
+    completions[4] = replace(completions[4], token_ids=(9,))
+    found = []
+    for share in (False, True):
+        policy.zero_grad()
+        parts = causal_parts(policy.model, policy.tokenizer)
+        scored = score(parts, completions, temperature=0.9, with_entropy=True, share_prompts=share)
+        (scored.logprobs_BT.square().sum() + scored.entropy_BT.sum()).backward()
+        gradient = torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
+        found.append((scored.logprobs_BT.detach(), scored.entropy_BT.detach(), gradient))
+    for one, other in zip(*found, strict=True):
+        assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("share", [False, True])
+def test_completions_of_one_token(model_folder, share):
+    policy = built(model_folder)
+    one = Completion("", prompt_ids=(5, 6), token_ids=(7,), logprobs=(), finished=False)
+    expected = policy.model(torch.tensor([[5, 6]])).logits[0, -1].log_softmax(-1)[7]
+    parts = causal_parts(policy.model, policy.tokenizer)
+    found = score(parts, [one, one], temperature=1.0, share_prompts=share).logprobs_BT
+    assert_close(found, expected.expand(2, 1))
 
 
 def test_score_without_entropy_and_without_completions(model_folder):

@@ -50,8 +50,8 @@ def hf_greedy(model, prompt, count):
 )
 def test_greedy_equals_transformers_generate(changes):
     model = random_qwen2(1, **changes)
-    rows = draw(parts_of(model), PROMPTS, SEEDS, Sampler(max_new_tokens=24, greedy=True))
-    assert [row.token_ids for row in rows] == [hf_greedy(model, p, 24) for p in PROMPTS]
+    rows = draw(parts_of(model), PROMPTS, SEEDS, Sampler(max_new_tokens=12, greedy=True))
+    assert [row.token_ids for row in rows] == [hf_greedy(model, p, 12) for p in PROMPTS]
 
 
 def test_logprobs_are_those_of_a_teacher_forced_pass(model, parts):
@@ -67,7 +67,7 @@ def test_logprobs_are_those_of_a_teacher_forced_pass(model, parts):
 
 
 def test_a_row_does_not_depend_on_its_neighbours(parts):
-    sampler = Sampler(max_new_tokens=30)
+    sampler = Sampler(max_new_tokens=12)
     together = draw(parts, PROMPTS, SEEDS, sampler)
     backwards = draw(parts, PROMPTS[::-1], SEEDS[::-1], sampler)[::-1]
     alone = [draw(parts, [p], [s], sampler)[0] for p, s in zip(PROMPTS, SEEDS, strict=True)]

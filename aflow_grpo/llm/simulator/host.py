@@ -8,6 +8,7 @@ Linux the kernel also kills it when this process dies. Its environment holds no 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import select
@@ -101,6 +102,12 @@ class Simulator:
         return f"http://127.0.0.1:{self._port}/v1"
 
     @property
+    def digest(self) -> str:
+        """Names this world: equal digests answer equal requests alike."""
+        world = json.dumps(self._world(), sort_keys=True)
+        return hashlib.sha256(world.encode()).hexdigest()
+
+    @property
     def pid(self) -> int | None:
         """The child's process id; None when it does not run."""
         return None if self._process is None else self._process.pid
@@ -127,12 +134,17 @@ class Simulator:
     ) -> None:
         self.close()
 
-    def _greet(self, process: subprocess.Popen[bytes]) -> int:
-        assert process.stdin is not None and process.stdout is not None
-        world = {
+    def _world(self) -> dict[str, Any]:
+        return {
             "problems": [to_dict(problem) for problem in self._problems],
             "markers": dict(self._markers),
             "settings": to_dict(self._settings),
+        }
+
+    def _greet(self, process: subprocess.Popen[bytes]) -> int:
+        assert process.stdin is not None and process.stdout is not None
+        world = {
+            **self._world(),
             # The kernel's signal follows the starting thread, so only the main one may arm it.
             "die_with_parent": threading.current_thread() is threading.main_thread(),
         }
