@@ -67,7 +67,7 @@ def slow(session: nox.Session) -> None:
 def quickstart(session: nox.Session) -> None:
     """Train the quickstart with three seeds and check what it promises."""
     prepare(session)
-    run(session, "python", "experiments/quickstart/run.py", *session.posargs)
+    run(session, "pytest", "-s", "tests/slow/test_quickstart.py", *session.posargs)
 
 
 @nox.session(venv_backend="none")

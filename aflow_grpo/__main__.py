@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_OK
     verb = arguments[0]
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     if verb in _TRAINER_VERBS:
         if sys.stdout.isatty() or verb == "fit":

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from aflow_grpo.assets import shipped_path
+from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.data.readers import read_gsm8k, read_mbpp
 from aflow_grpo.errors import ConfigError, DataError
@@ -22,7 +23,7 @@ __all__ = ["DATA_VARIABLE", "DataSource", "Dataset", "Split", "load_source", "lo
 
 DATA_VARIABLE = "AFLOW_GRPO_DATA"
 """The environment variable that names the folder of downloaded data sets."""
-Dataset = Literal["sample", "gsm8k", "mbpp", "jsonl"]
+Dataset = Literal["sample", "generated", "gsm8k", "mbpp", "jsonl"]
 Split = Literal["train", "val", "test"]
 
 
@@ -31,14 +32,18 @@ class DataSource:
     """One file of problems."""
 
     dataset: Dataset
-    """`sample` (shipped), `gsm8k`, `mbpp`, or `jsonl` (problems in the unified format)."""
+    """`sample` (shipped), `generated` (fresh ones like it), `gsm8k`, `mbpp`, or `jsonl` (problems in
+    the unified format)."""
     path: str = ""
     """The file; relative paths are tried from the working directory, then under AFLOW_GRPO_DATA.
-    `~` and variables are expanded. Not for `sample`."""
+    `~` and variables are expanded. Not for `sample` and `generated`."""
     split: Split = "train"
-    """Which shipped split (`sample`); part of the ids (`gsm8k`, `mbpp`)."""
+    """Which shipped split (`sample`); wordings of training or of validation (`generated`); part of
+    the ids (`gsm8k`, `mbpp`)."""
     limit: int = 0
-    """Most problems to take, from the start of the file; 0 takes all."""
+    """Most problems to take, from the start of the file; 0 takes all. `generated` makes so many."""
+    seed: int = 0
+    """Which problems `generated` makes; none of them is in the shipped sample."""
     public_tests: str = ""
     """`mbpp` in AFlow's format: the file of public tests."""
 
@@ -49,11 +54,13 @@ class DataSource:
             raise _wrong("split", self.split, f"one of {', '.join(get_args(Split))}")
         if self.limit < 0:
             raise _wrong("limit", self.limit, "0 (all) or more problems")
-        if self.dataset == "sample" and self.path:
-            raise _wrong(
-                "path", self.path, "none for `sample`; use dataset jsonl for your own file"
-            )
-        if self.dataset != "sample" and not self.path:
+        made_here = self.dataset in ("sample", "generated")
+        if made_here and self.path:
+            expected = f"none for `{self.dataset}`; use dataset jsonl for your own file"
+            raise _wrong("path", self.path, expected)
+        if self.dataset == "generated" and not self.limit:
+            raise _wrong("limit", 0, "how many problems to make")
+        if not made_here and not self.path:
             raise _wrong("path", "", f"the file of the {self.dataset} problems")
         if self.public_tests and self.dataset != "mbpp":
             raise _wrong("public_tests", self.public_tests, f"none for {self.dataset}")
@@ -67,6 +74,9 @@ def load_source(spec: DataSource) -> list[Problem]:
     """
     readers: Mapping[Dataset, Callable[[], list[Problem]]] = {
         "sample": lambda: read_problems(shipped_path(f"data/sample/{spec.split}.jsonl")),
+        "generated": lambda: generate_problems(
+            spec.seed, spec.limit, held_out=spec.split != "train"
+        ),
         "jsonl": lambda: read_problems(_find(spec.path)),
         "gsm8k": lambda: read_gsm8k(_find(spec.path), spec.split),
         "mbpp": lambda: read_mbpp(
@@ -87,7 +97,7 @@ def load_sources(specs: Iterable[DataSource]) -> list[Problem]:
     for spec in specs:
         for problem in load_source(spec):
             if problem.id in problems:
-                place = spec.path or f"sample/{spec.split}"
+                place = spec.path or f"{spec.dataset}/{spec.split}"
                 raise DataError(
                     f"{place}: id {problem.id!r} is also in an earlier source, expected different "
                     "ids. Name each file once, or give the files different splits."

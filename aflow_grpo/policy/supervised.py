@@ -30,10 +30,10 @@ class SupervisedSettings:
     """Batches and optimiser (AdamW) of supervised training."""
 
     seed: int = 0
-    steps: int = 400
+    steps: int = 500
     batch_size: int = 32
     """Sequences per step."""
-    learning_rate: float = 3e-3
+    learning_rate: float = 2.5e-3
     """Peak, after a linear warm-up and before a cosine decay."""
     warmup_steps: int = 20
     final_learning_rate_share: float = 0.02

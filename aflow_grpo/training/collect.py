@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import lightning as L
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.policy import Policy
+from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rollout import make_requests, rollout_seed
 from aflow_grpo.training.rollout_callback import RolloutCallback
@@ -31,6 +32,8 @@ class Draw:
     execute: bool = True
     """False checks the structure only."""
     evaluation: bool = False
+    strip_flaws: bool = False
+    """Mend the planted flaws before anything else sees the text (a baseline, not a policy)."""
     chunk: int = 64
     """Sequences sampled at once, rounded up to whole groups."""
 
@@ -78,6 +81,11 @@ def collect(
         ]
         prompts_B = [ids for p in chunk_P for ids in [policy.encode(p)] * draw.group_size]
         completions_B = policy.sample(prompts_B, seeds_B, greedy=draw.greedy)
+        if draw.strip_flaws:
+            completions_B = [
+                replace(c, text=strip_flaws(c.text, chunk_P[b // draw.group_size].domain))
+                for b, c in enumerate(completions_B)
+            ]
         requests = make_requests(
             chunk_P, completions_B, seeds_B, group_size=draw.group_size, first_group=first
         )

@@ -56,6 +56,8 @@ class GRPOModule(L.LightningModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        # Adapters can be switched off to get the reference; full fine-tuning needs a copy.
+        policy.kl_reference = grpo.loss.kl_coef > 0 and policy.lora is None
         self.policy = policy
         self.grpo = grpo
         self.optimizer_settings = optimizer
@@ -230,6 +232,7 @@ class GRPOModule(L.LightningModule):
             greedy=greedy,
             execute=execute,
             evaluation=greedy,
+            strip_flaws=self.evaluation.strip_flaws,
             chunk=self.evaluation.sample_batch_size,
         )
         self.policy.eval()

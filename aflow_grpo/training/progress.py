@@ -34,13 +34,13 @@ from aflow_grpo.training.tracking import RunLogger
 __all__ = ["ProgressReporter", "evaluation_table"]
 
 _ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("runs directly, sampled", "direct_execution_rate", lambda v: f"{v:.0%}"),
-    ("runs directly, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.0%}"),
+    ("direct, sampled", "direct_execution_rate", lambda v: f"{v:.0%}"),
+    ("direct, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.0%}"),
     ("accuracy, sampled", "accuracy", lambda v: f"{v:.0%}"),
     ("accuracy, greedy", "accuracy_greedy", lambda v: f"{v:.0%}"),
-    ("reward, sampled", "reward", lambda v: f"{v:+.1f}"),
+    ("reward, sampled", "reward", lambda v: f"{v:.1f}"),
     ("fallback, sampled", "fallback_rate", lambda v: f"{v:.0%}"),
-    ("USD per 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.2f}"),
+    ("USD / 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.2f}"),
 )
 
 
@@ -48,7 +48,9 @@ def evaluation_table(
     title: str, split: str, after: Mapping[str, float], before: Mapping[str, float] | None = None
 ) -> Table:
     """Headline figures in total and per domain; with `before`, as ``before -> after``."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
+    )
     table.add_column("", no_wrap=True)
     for column in ("all", *DOMAINS):
         table.add_column(column, justify="right", no_wrap=True)

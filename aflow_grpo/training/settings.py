@@ -108,6 +108,9 @@ class EvaluationSettings:
     """Full evaluation after the last step of `fit`."""
     sample_batch_size: int = 128
     """Sequences sampled at once."""
+    strip_flaws: bool = False
+    """Judge the policy's text with the tiny policy's planted flaws mended: the baseline that shows
+    what its choice of operators alone is worth."""
     table_rows: int = 24
     """Rows of the table of sample workflows that each executed evaluation logs."""
 

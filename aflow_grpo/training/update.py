@@ -1,8 +1,8 @@
 """One GRPO update: from rollouts to optimiser steps.
 
 Advantages are over the survivors of each group: a masked rollout has none and is not trained on.
-Every optimiser step accumulates over micro-batches of similar length with one normaliser, so that
-the split changes nothing but memory.
+Every optimiser step accumulates over micro-batches with one normaliser, so that the split changes
+nothing but memory.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _old_logprobs(
         return None
     known: dict[int, Tensor] = {}
     with torch.no_grad():
-        for micro in _micro_batches(rollouts_B, rows, module.grpo.micro_batch_size):
+        for micro in _micro_batches(rows, module.grpo.micro_batch_size):
             scored = module.policy.score([rollouts_B[b].completion for b in micro])
             for row, b in enumerate(micro):
                 known[b] = scored.logprobs_BT[row, : int(scored.mask_BT[row].sum())]
@@ -105,13 +105,10 @@ def _minibatches(module: GRPOModule, rows: Sequence[int], epoch: int) -> Iterato
             yield batch
 
 
-def _micro_batches(
-    rollouts_B: Sequence[Rollout], rows: Sequence[int], size: int
-) -> Iterator[list[int]]:
-    """Rows of similar length together, so that little is padding."""
-    ordered = sorted(rows, key=lambda b: (len(rollouts_B[b].completion.token_ids), b))
-    for first in range(0, len(ordered), size):
-        yield ordered[first : first + size]
+def _micro_batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Shares of the rows in their order: members of a group stay together and share a prompt."""
+    for first in range(0, len(rows), size):
+        yield list(rows[first : first + size])
 
 
 def _step(
@@ -127,7 +124,7 @@ def _step(
     normaliser = loss_normaliser(lengths, config)
     module.at_boundary = False
     metrics: dict[str, float] = {}
-    for micro in _micro_batches(rollouts_B, batch, module.grpo.micro_batch_size):
+    for micro in _micro_batches(batch, module.grpo.micro_batch_size):
         completions = [rollouts_B[b].completion for b in micro]
         scored = module.policy.score(completions, with_entropy=True)
         old_BT = scored.logprobs_BT.detach()
@@ -151,7 +148,10 @@ def _step(
         module.manual_backward(outputs.loss)
         share = sum(len(c.token_ids) for c in completions) / sum(lengths)
         for name, value in outputs.metrics.items():
-            metrics[name] = metrics.get(name, 0.0) + value * share
+            if name == "ratio_max":
+                metrics[name] = max(metrics.get(name, 0.0), value)
+            else:
+                metrics[name] = metrics.get(name, 0.0) + value * share
     limit = module.grpo.gradient_clip or float("inf")
     trained = [p for p in module.policy.parameters() if p.requires_grad]
     metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(trained, limit))

@@ -18,7 +18,7 @@ from pydantic_monty import (
     MontyComplete,
 )
 
-from aflow_grpo.errors import Unavailable, WorkflowFault
+from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.records import FaultKind, Finding
 from aflow_grpo.workflow.binding import BindError, bind_arguments
 from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
@@ -98,7 +98,6 @@ class Drive:
         self._prompts = {_text(name): _text(prompt) for name, prompt in prompts.items()}
         self._call_operator = call_operator
         self._get_cost = get_cost
-        self._deadline = asyncio.get_running_loop().time() + limits.timeout_s
         self._issued = 0
         self.calls_made = 0
         """Operator calls made so far."""
@@ -111,7 +110,7 @@ class Drive:
         Raises:
             Stopped: When a budget of the host is spent or the answer is no text.
             MontyError: Whatever the interpreter raises.
-            Unavailable: From an operator, or when the wall-clock time is over.
+            Unavailable: From an operator.
         """
         prompts = {"_prompts": self._prompts}
         await self._feed(prelude_code(), prompts | {"_names": OPERATOR_NAMES})
@@ -194,18 +193,11 @@ class Drive:
             asyncio.ensure_future(self._call_operator(call.number, call.attribute, call.arguments))
             for call in ready.values()
         ]
-        remaining = self._deadline - asyncio.get_running_loop().time()
         try:
-            _, late = await asyncio.wait(tasks, timeout=max(0.0, remaining))
+            await asyncio.wait(tasks)
         finally:
             for task in tasks:
                 task.cancel()
-        if late:
-            await asyncio.gather(*late, return_exceptions=True)
-            raise Unavailable(
-                FaultKind.DEADLINE,
-                f"operators were still at work after {self._limits.timeout_s:g} s",
-            )
         settled = [self._settle(task) for task in tasks]
         cost = self._get_cost()
         return {

@@ -147,7 +147,7 @@ class Interpreter:
             get_cost: What `self.llm` tells as cost, read after each round of calls.
 
         Raises:
-            Unavailable: From `call_operator`, or when `timeout_s` passed during a call.
+            Unavailable: From `call_operator`.
             RuntimeError: When the interpreter is not open.
         """
         if self._pool is None:

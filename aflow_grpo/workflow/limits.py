@@ -25,9 +25,6 @@ class InterpreterLimits:
     """Characters over all arguments of one call (`exception`: a TypeError)."""
     max_answer_chars: int = 100_000
     """Length of the answer (`bad_answer`)."""
-    timeout_s: float = 180.0
-    """Wall-clock seconds from the workflow's start; when it passes while operators are at work,
-    `Unavailable` is raised with kind `deadline`."""
 
     def __post_init__(self) -> None:
         """Refuses limits that are not positive."""

@@ -14,7 +14,8 @@ from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.policy import Policy
-from aflow_grpo.policy.tiny import TinyShape
+from aflow_grpo.policy.supervised import Example, SupervisedSettings, train_supervised
+from aflow_grpo.policy.tiny import TinyShape, tiny_model
 from aflow_grpo.policy.validity import Sample, count_validity, faults_of, sample_policy
 from aflow_grpo.policy.warmstart import (
     WarmStartSettings,
@@ -70,6 +71,21 @@ def test_the_loss_falls_and_every_step_is_reported(tmp_path: Path) -> None:
     assert seen[0][1] == pytest.approx(6.0, abs=0.1), "random weights: log(400) nats"
     assert report.final_loss < 4.0
     assert torch.get_num_threads() == threads
+
+
+def test_the_loss_is_the_mean_over_completion_tokens_of_uneven_sequences() -> None:
+    model = tiny_model(SHORT.shape, vocab_size=40, end_id=0, pad_id=1, seed=5)
+    examples = [Example([7, 8, 9, 10, 0], 3), Example([11, 12, 13, 14, 15, 16, 0], 2)]
+    with torch.no_grad():
+        surprises = [
+            -model(torch.tensor([example.ids])).logits[0, at - 1].log_softmax(-1)[example.ids[at]]
+            for example in examples
+            for at in range(example.prompt_length, len(example.ids))
+        ]
+    assert len(surprises) == 2 + 5
+    settings = SupervisedSettings(steps=1, batch_size=2)
+    losses = train_supervised(settings, model, examples, 1, None)
+    assert losses == pytest.approx([float(sum(surprises)) / 7], abs=1e-5)
 
 
 def test_the_recipe_names_what_made_the_weights(tmp_path: Path) -> None:

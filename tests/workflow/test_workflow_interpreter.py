@@ -187,20 +187,6 @@ def test_other_errors_propagate_after_the_round(error: Exception) -> None:
     assert host.ended == [1, 2]
 
 
-def test_slow_operators_are_nobodys_fault() -> None:
-    async def slow(*_: Any) -> dict[str, Any]:
-        await asyncio.Event().wait()
-        return {}
-
-    with pytest.raises(Unavailable, match=r"still at work after 0\.1 s") as caught:
-        run(
-            call("await self.custom(problem)", "return 1, 0"),
-            slow,
-            limits=InterpreterLimits(timeout_s=0.1),
-        )
-    assert caught.value.kind is K.DEADLINE
-
-
 def test_cancellation_reaches_the_operators() -> None:
     cancelled: list[int] = []
 
@@ -277,7 +263,7 @@ def test_calls_of_a_round_run_concurrently() -> None:
         "rs = await asyncio.gather(*[self.custom('x') for _ in range(3)])",
         "return rs[2]['response'], 0",
     )
-    assert run(code, meets, limits=InterpreterLimits(timeout_s=5)).answer == "met"
+    assert run(code, meets).answer == "met"
 
 
 def test_nothing_inside_depends_on_time_or_chance() -> None:
