@@ -32,7 +32,7 @@ class DataSource:
     """One file of problems."""
 
     dataset: Dataset
-    """`sample` (shipped), `generated` (fresh ones like it), `gsm8k`, `mbpp`, or `jsonl` (problems in
+    """`sample` (shipped), `generated` (fresh ones like it), `gsm8k`, `mbpp`, `jsonl` (problems in
     the unified format)."""
     path: str = ""
     """The file; relative paths are tried from the working directory, then under AFLOW_GRPO_DATA.

@@ -27,6 +27,7 @@ from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.training.collect import Draw, collect
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
+from aflow_grpo.training.report import choose_example
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
 from aflow_grpo.training.tracking import log_rollout_table
 from aflow_grpo.training.update import update_policy
@@ -67,6 +68,8 @@ class GRPOModule(L.LightningModule):
         """Completed GRPO iterations; also the training data's position."""
         self.evaluations: list[dict[str, float]] = []
         """The full evaluations of this fit, in order: the first is *before*, the last *after*."""
+        self.example: Rollout | None = None
+        """One rollout of the last full evaluation, to be shown."""
         self.at_boundary = True
         """False in the middle of an update, when weights and optimiser do not belong together."""
         self._idle_steps = 0
@@ -243,6 +246,7 @@ class GRPOModule(L.LightningModule):
         metrics |= rollout_metrics(self._greedy, split, greedy=True)
         self._log(metrics)
         log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, split)
+        self.example = choose_example(self._greedy)
         self._sampled, self._greedy = [], []
         return metrics
 

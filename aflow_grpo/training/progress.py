@@ -10,12 +10,10 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from rich import box
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,44 +23,12 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
-from aflow_grpo.records import DOMAINS
 from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.training.report import evaluation_table, example_view
 from aflow_grpo.training.tracking import RunLogger
 
-__all__ = ["ProgressReporter", "evaluation_table"]
-
-_ROWS: tuple[tuple[str, str, Callable[[float], str]], ...] = (
-    ("direct, sampled", "direct_execution_rate", lambda v: f"{v:.0%}"),
-    ("direct, greedy", "direct_execution_rate_greedy", lambda v: f"{v:.0%}"),
-    ("accuracy, sampled", "accuracy", lambda v: f"{v:.0%}"),
-    ("accuracy, greedy", "accuracy_greedy", lambda v: f"{v:.0%}"),
-    ("reward, sampled", "reward", lambda v: f"{v:.1f}"),
-    ("fallback, sampled", "fallback_rate", lambda v: f"{v:.0%}"),
-    ("USD / 1000 problems", "cost_usd_per_problem", lambda v: f"{1000 * v:.2f}"),
-)
-
-
-def evaluation_table(
-    title: str, split: str, after: Mapping[str, float], before: Mapping[str, float] | None = None
-) -> Table:
-    """Headline figures in total and per domain; with `before`, as ``before -> after``."""
-    table = Table(
-        title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD, padding=(0, 1)
-    )
-    table.add_column("", no_wrap=True)
-    for column in ("all", *DOMAINS):
-        table.add_column(column, justify="right", no_wrap=True)
-    for label, name, text in _ROWS:
-        cells = []
-        for suffix in ("", *(f"/{domain}" for domain in DOMAINS)):
-            key = f"{split}/{name}{suffix}"
-            now = text(after[key]) if key in after else "–"
-            then = text(before[key]) if before and key in before else "–"
-            cells.append(f"{then} → {now}" if before is not None else now)
-        table.add_row(label, *cells)
-    return table
+__all__ = ["ProgressReporter"]
 
 
 class ProgressReporter(L.Callback):
@@ -133,6 +99,7 @@ class ProgressReporter(L.Callback):
             before, after = pl_module.evaluations[0], pl_module.evaluations[-1]
             title = f"Validation, before → after {pl_module.iteration} steps"
             self._console.print(evaluation_table(title, "val", after, before))
+        self._show_example(pl_module)
         self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
         for line in _next_commands(trainer):
             self._console.print(f"  {line}", soft_wrap=True)
@@ -142,19 +109,25 @@ class ProgressReporter(L.Callback):
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table, after `validate` only."""
         if trainer.state.fn is TrainerFn.VALIDATING:
-            self._show(trainer, "val", "Validation")
+            self._show(trainer, pl_module, "val", "Validation")
 
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table."""
-        self._show(trainer, "test", "Test")
+        self._show(trainer, pl_module, "test", "Test")
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Leave the terminal as it was."""
         self._end()
 
-    def _show(self, trainer: L.Trainer, split: str, title: str) -> None:
+    def _show(self, trainer: L.Trainer, pl_module: Any, split: str, title: str) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._console.print(evaluation_table(title, split, metrics))
+        self._show_example(pl_module)
+
+    def _show_example(self, pl_module: Any) -> None:
+        if pl_module.example is not None and not self._quiet:
+            self._console.print(example_view(pl_module.example))
+            self._console.print()
 
     def _begin_evaluation(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
         problems = len(trainer.datamodule.problems("val"))  # type: ignore[attr-defined]
