@@ -99,13 +99,19 @@ def warm_start(
         validation: The result's rates are measured on these; None for the shipped validation
             problems, an empty list for no measurement.
         on_step: Called after each step with its number (from 1) and its loss.
+
+    Raises:
+        ConfigError: There are no problems, or `output_dir` cannot be made.
     """
     if problems is None:
         problems = training_problems(settings)
     if not problems:
         raise ConfigError("a warm start needs problems; got none")
+    if validation is None:
+        validation = read_problems(shipped_path("data/sample/val.jsonl"))
+    _make_folder(output_dir)
     start = time.process_time()
-    with _one_thread():
+    with _one_thread(), _no_progress_bars():
         tokenizer = _make_tokenizer(settings, problems)
         examples = _encode(settings, problems, tokenizer)
         model = tiny_model(
@@ -116,9 +122,8 @@ def warm_start(
             seed=derive_seed("warmstart", "model", settings.seed),
         )
         losses = train_supervised(settings, model, examples, tokenizer.pad_token_id, on_step)
-    _save(model, tokenizer, output_dir)
-    if validation is None:
-        validation = read_problems(shipped_path("data/sample/val.jsonl"))
+        _save(model, tokenizer, output_dir)
+        rates = measure_rates(output_dir, validation) if validation else None
     tail = losses[-20:]
     report = WarmStartReport(
         weights_sha256=file_sha256(output_dir / WEIGHTS),
@@ -127,7 +132,7 @@ def warm_start(
         cpu_seconds=time.process_time() - start,
         tokens_per_workflow=_mean(len(e.ids) - e.prompt_length for e in examples),
         tokens_per_prompt=_mean(e.prompt_length for e in examples),
-        rates=measure_rates(output_dir, validation) if validation else None,
+        rates=rates,
     )
     _write_recipe(settings, problems, report, output_dir)
     return report
@@ -143,6 +148,14 @@ def training_problems(settings: WarmStartSettings) -> list[Problem]:
 def file_sha256(path: Path) -> str:
     """Hex digest of a file's content."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _make_folder(path: Path) -> None:
+    """Makes the output folder before the minutes of training, not after them."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"output_dir={path} cannot be made: {error.strerror}") from error
 
 
 def _mean(values: Iterator[int]) -> float:
@@ -190,15 +203,20 @@ def _encode(
     ]
 
 
-def _save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output_dir: Path) -> None:
-    """Writes a folder for `from_pretrained`, without the progress bar that big models need."""
+@contextmanager
+def _no_progress_bars() -> Iterator[None]:
+    """Without transformers' bars for files, which are for models a thousand times the size."""
     shown = transformers_logging.is_progress_bar_enabled()
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
-        model.save_pretrained(output_dir)
+        yield
     finally:
         if shown:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+
+
+def _save(model: Qwen2ForCausalLM, tokenizer: Qwen2Tokenizer, output_dir: Path) -> None:
+    model.save_pretrained(output_dir)
     tokenizer.save_pretrained(output_dir)
     # Written for its owner alone, but meant to be shared.
     (output_dir / WEIGHTS).chmod(0o644)

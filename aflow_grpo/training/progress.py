@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
+from itertools import pairwise
 from typing import Any
 
 import lightning as L
@@ -171,9 +172,10 @@ class ProgressReporter(L.Callback):
 def _next_commands(trainer: L.Trainer) -> list[str]:
     """Commands that make sense after this run, to be copied as they are."""
     configs = [
-        f"--config {shlex.quote(sys.argv[i + 1])}"
-        for i, argument in enumerate(sys.argv[:-1])
-        if argument in ("--config", "-c")
+        f"--config {shlex.quote(path)}"
+        for flag, path in pairwise([*sys.argv, ""])
+        for flag, path in [(flag, path) if "=" not in flag else flag.split("=", 1)]
+        if flag in ("--config", "-c")
     ]
     root = shlex.quote(str(trainer.default_root_dir))
     chosen = " ".join([*configs, f"--trainer.default_root_dir {root}"])

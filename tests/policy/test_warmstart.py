@@ -121,6 +121,16 @@ def test_no_problems_is_an_error_not_an_empty_policy(tmp_path: Path) -> None:
         warm_start(SHORT, tmp_path, problems=[])
 
 
+def test_an_unusable_output_folder_is_refused_before_training(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+
+    def never(step: int, loss: float) -> None:
+        pytest.fail(f"trained step {step}")
+
+    with pytest.raises(ConfigError, match="taken cannot be made: File exists"):
+        warm_start(SHORT, tmp_path / "taken", problems=PROBLEMS, on_step=never)
+
+
 def test_training_problems_never_hold_a_validation_problem() -> None:
     trained = {problem.text for problem in training_problems(SHORT)}
     held = {problem.text for problem in read_problems(shipped_path("data/sample/val.jsonl"))}
