@@ -205,7 +205,10 @@ def test_a_slow_endpoint_is_nobodys_fault(silent_tier: Tier) -> None:
 def test_time_spent_computing_is_the_workflows_own_even_beside_a_slow_endpoint(
     silent_tier: Tier,
 ) -> None:
-    loop = written("task = self.custom(input=problem)", "while True:", "    pass", "return 1, 0")
+    loop = written(
+        "task = self.custom(input=problem)", "while problem:", "    pass", "r = await task",
+        "return r['response'], COST",
+    )  # fmt: skip
     assert execute(silent_tier, loop).fault_kind is FaultKind.TIME_LIMIT
 
 
@@ -257,14 +260,14 @@ def test_calls_are_recorded_in_the_order_in_which_the_workflow_made_them(tier: T
     wanted = written(
         "p, a, c = await asyncio.gather(self.programmer(problem=problem), "
         "self.answer_generate(input=problem), self.custom(input=problem, instruction='Briefly.'))",
-        "last = await self.sc_ensemble(solutions=[p['output'], a['answer']], problem=problem)",
-        "return last['response'], COST",
+        "last = await self.review(problem=problem, solution=p['output'])",
+        "return a['answer'] if last['review_result'] else c['response'], COST",
     )
     code = json.loads(wanted.text)["graph_code"]
     execution = execute(tier, completion("import asyncio\n" + code))
     assert execution.status is Status.OK
     names = [call.operator for call in execution.calls]
-    assert names == ["programmer", "answer_generate", "custom", "sc_ensemble"]
+    assert names == ["programmer", "answer_generate", "custom", "review"]
     assert execution.calls[2].arguments == {"input": MATH[0].text, "instruction": "Briefly."}
     assert all(call.usage.calls >= 1 and call.tiers for call in execution.calls)
     assert sum((call.usage for call in execution.calls), Usage()) == rounded(execution.usage)

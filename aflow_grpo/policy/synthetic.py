@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from aflow_grpo.policy.flaws import FLAW_RATES, Flaw, write_code
 from aflow_grpo.policy.structures import draft_workflow
@@ -18,6 +18,9 @@ from aflow_grpo.records import Domain, Problem
 from aflow_grpo.workflow.policy_prompt import compact_prompt
 
 __all__ = ["SyntheticPair", "SyntheticWorkflow", "synthetic_pairs", "synthetic_workflow"]
+
+_FOREIGN_CHARS = (60, 900)
+"""Shortest and longest foreign text in characters, log-uniform between them."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +57,34 @@ def synthetic_workflow(
     return SyntheticWorkflow(text, domain, written.flaws)
 
 
-def synthetic_pairs(problems: Sequence[Problem], count: int, seed: int) -> Iterator[SyntheticPair]:
+def synthetic_pairs(
+    problems: Sequence[Problem], count: int, seed: int, *, foreign_share: float = 0.0
+) -> Iterator[SyntheticPair]:
     """`count` pairs: problems drawn at random, each time with a fresh workflow.
 
     Args:
         problems: At least one; drawn with replacement.
         count: Number of pairs.
         seed: Same seed, same pairs.
+        foreign_share: Share of pairs whose problem gets a text unlike all the others: of any
+            length up to that of real problems, in words that do not exist. Without them, a policy
+            trained on short problems in few words falls apart on the first long one.
     """
     rng = random.Random(seed)
     for _ in range(count):
         problem = problems[rng.randrange(len(problems))]
+        if rng.random() < foreign_share:
+            problem = _foreign(problem, problems, rng)
         workflow = synthetic_workflow(problem.domain, rng)
         yield SyntheticPair(compact_prompt(problem), workflow.text)
+
+
+def _foreign(problem: Problem, problems: Sequence[Problem], rng: random.Random) -> Problem:
+    """A problem of the same domain: other problems' words, their letters shuffled."""
+    shortest, longest = _FOREIGN_CHARS
+    length = round(shortest * (longest / shortest) ** rng.random())
+    words: list[str] = []
+    while sum(map(len, words)) < length:
+        words += problems[rng.randrange(len(problems))].text.split()
+    text = " ".join("".join(rng.sample(word, len(word))) for word in words)
+    return replace(problem, question=text[:length], context="")

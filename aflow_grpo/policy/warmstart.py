@@ -27,7 +27,7 @@ from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.supervised import Example, SupervisedSettings, train_supervised
-from aflow_grpo.policy.synthetic import SyntheticPair, synthetic_pairs
+from aflow_grpo.policy.synthetic import synthetic_pairs
 from aflow_grpo.policy.tiny import TinyShape, tiny_model
 from aflow_grpo.policy.tokenizer import train_tokenizer
 from aflow_grpo.policy.validity import ValidityRates, measure_rates
@@ -49,6 +49,8 @@ class WarmStartSettings(SupervisedSettings):
     """Longest token, in bytes."""
     tokenizer_pairs: int = 4000
     """Synthetic pairs that the tokenizer is trained on."""
+    foreign_share: float = 0.12
+    """Share of training prompts with a text unlike the problems': longer, of unknown words."""
     fresh_problems: int = 1000
     """Generated problems that are trained on besides the shipped ones."""
     shape: TinyShape = field(default_factory=TinyShape)
@@ -174,14 +176,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _pairs(
-    settings: WarmStartSettings, problems: Sequence[Problem], count: int, purpose: str
-) -> Iterator[SyntheticPair]:
-    return synthetic_pairs(problems, count, derive_seed("warmstart", purpose, settings.seed))
-
-
 def _make_tokenizer(settings: WarmStartSettings, problems: Sequence[Problem]) -> Qwen2Tokenizer:
-    pairs = _pairs(settings, problems, settings.tokenizer_pairs, "tokenizer")
+    seed = derive_seed("warmstart", "tokenizer", settings.seed)
+    pairs = synthetic_pairs(problems, settings.tokenizer_pairs, seed)
     return train_tokenizer(
         (text for pair in pairs for text in (pair.prompt, pair.completion)),
         vocab_size=settings.vocab_size,
@@ -194,7 +191,9 @@ def _encode(
     settings: WarmStartSettings, problems: Sequence[Problem], tokenizer: Qwen2Tokenizer
 ) -> list[Example]:
     """Token ids of all training pairs, prompt and completion encoded apart as in sampling."""
-    pairs = list(_pairs(settings, problems, settings.steps * settings.batch_size, "pairs"))
+    seed = derive_seed("warmstart", "pairs", settings.seed)
+    count = settings.steps * settings.batch_size
+    pairs = list(synthetic_pairs(problems, count, seed, foreign_share=settings.foreign_share))
     prompts = tokenizer([pair.prompt for pair in pairs], add_special_tokens=False)["input_ids"]
     completions = tokenizer([pair.completion for pair in pairs], add_special_tokens=False)
     return [

@@ -124,6 +124,19 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others() -> None:
     assert {pair.prompt for pair in first} <= {compact_prompt(problem) for problem in problems}
 
 
+def test_foreign_prompts_keep_domain_and_frame_and_reach_real_lengths() -> None:
+    problem = Problem("p", "sample", "qa", "Who was first?", "Ann", context="Ann came first.")
+    pairs = list(synthetic_pairs([problem], 400, seed=3, foreign_share=0.5))
+    known = compact_prompt(problem)
+    foreign = [pair.prompt for pair in pairs if pair.prompt != known]
+    assert 150 < len(foreign) < 250
+    assert all(text.startswith("<qa>\n") and text.endswith("\n<workflow>\n") for text in foreign)
+    lengths = sorted(map(len, foreign))
+    assert lengths[0] < 100
+    assert 750 < lengths[-1] < 950
+    assert not any("context:" in text.lower() for text in foreign[:50])
+
+
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_stripping_flaws_makes_every_flawed_workflow_valid(domain: Domain) -> None:
     rng = random.Random(8)

@@ -23,7 +23,7 @@ from aflow_grpo.policy.warmstart import (
     training_problems,
     warm_start,
 )
-from aflow_grpo.records import DOMAINS, FaultKind
+from aflow_grpo.records import DOMAINS, FaultKind, Problem
 
 SHORT = WarmStartSettings(
     steps=5,
@@ -160,6 +160,21 @@ def test_the_shipped_policy_is_mostly_invalid_but_can_learn_in_every_domain() ->
     assert sum(count.broken for count in sampled.values()) / 300 <= 0.05
     assert all(count.valid >= 1 for count in sampled.values())
     assert sum(count.valid for count in greedy.values()) == 0
+
+
+def test_the_shipped_policy_does_not_fall_apart_on_long_and_unfamiliar_problems() -> None:
+    policy = Policy("tiny")
+    policy.setup()
+    policy.eval()
+    text = (SHIPPED.parent.parent / "LICENSE").read_text(encoding="utf-8")
+    problems = [
+        Problem(f"{domain}{start}", "license", domain, text[start : start + 200 + start // 20], "x")
+        for domain in DOMAINS
+        for start in range(0, 10_000, 500)
+    ]
+    for seed in (None, 1):
+        counts = count_validity(sample_policy(policy, problems, seed=seed))
+        assert all(count.broken <= 0.2 * count.samples for count in counts.values()), counts
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""Speed figures of the parts that a step is made of: `nox -s bench`.
+
+Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is; compare
+ratios within one run, not numbers of different days.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import torch
+
+from aflow_grpo.data.generate import generate_problems
+from aflow_grpo.llm.client import ExecutorClient
+from aflow_grpo.llm.simulator.host import Simulator
+from aflow_grpo.policy import Policy
+from aflow_grpo.sandbox.judge import judge
+from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.workflow.contract import OPERATORS
+from aflow_grpo.workflow.interpreter import Interpreter
+from aflow_grpo.workflow.library import library
+
+N = 300
+MARKERS = {spec.attribute: spec.marker for spec in OPERATORS}
+
+
+async def measure(name: str, count: int, one: Callable[[int], Awaitable[object]]) -> None:
+    """Run `one` `count` times, 16 at once, and print its rate."""
+    slots = asyncio.Semaphore(16)
+
+    async def slotted(index: int) -> None:
+        async with slots:
+            await one(index)
+
+    await asyncio.gather(*(slotted(i) for i in range(16)))
+    wall, cpu = time.perf_counter(), time.process_time()
+    await asyncio.gather(*(slotted(i) for i in range(16, count + 16)))
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    print(f"{name:38} {count / wall:8.0f} /s   {1000 * cpu / count:6.2f} CPU ms here", flush=True)
+
+
+async def measure_execution() -> None:
+    """Workflows, sandbox jobs, judgements, executor calls."""
+    problems = generate_problems(9, 60, held_out=False)
+    code = [p for p in problems if p.domain == "code"]
+    workflow = library("math")["review_revise"]
+
+    async def instant(index: int, name: str, arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"thought": "", "answer": "1", "review_result": True, "feedback": ""}
+
+    with Simulator(problems, MARKERS) as simulator:
+        client = ExecutorClient([simulator.tier()])
+        async with Interpreter() as interpreter, Sandbox() as sandbox:
+            await measure(
+                "workflows (2 instant operators)",
+                N,
+                lambda i: interpreter.run(
+                    workflow, problem="1 + 1?", entry_point="", call_operator=instant
+                ),
+            )
+            await measure("sandbox jobs", N, lambda i: sandbox.evaluate("x = 1", ["x"]))
+            await measure(
+                "judgements (hidden tests)",
+                100,
+                lambda i: judge(
+                    sandbox,
+                    code[i % len(code)].answer,
+                    code[i % len(code)].entry_point,
+                    code[i % len(code)].hidden_tests,
+                ),
+            )
+            await measure(
+                "executor calls (HTTP, simulator)",
+                3 * N,
+                lambda i: client.session(i)(
+                    f"<problem>\n{problems[i % 60].text}\n</problem>",
+                    system=MARKERS["answer_generate"],
+                ),
+            )
+        await client.aclose()
+
+
+def measure_policy() -> None:
+    """Tokens sampled and trained on per CPU second, one thread."""
+    policy = Policy("tiny", threads=1)
+    policy.setup()
+    policy.eval()
+    problems = generate_problems(9, 8, held_out=False)
+    prompts = [ids for p in problems for ids in [policy.encode(p)] * 8]
+    started = time.process_time()
+    completions = policy.sample(prompts, list(range(64)))
+    tokens = sum(len(c.token_ids) for c in completions)
+    print(
+        f"{'sampling, 64 sequences':38} {tokens / (time.process_time() - started):8.0f} tok/CPU-s"
+    )
+    started = time.process_time()
+    for first in (0, 32):
+        scored = policy.score(completions[first : first + 32], with_entropy=True)
+        (scored.logprobs_BT * scored.mask_BT).sum().backward()  # type: ignore[no-untyped-call]
+    print(
+        f"{'forward + backward, 2 x 32':38} {tokens / (time.process_time() - started):8.0f} tok/CPU-s"
+    )
+
+
+def main() -> None:
+    """Print every figure."""
+    load = os.getloadavg()[0]
+    print(json.dumps({"cores": os.cpu_count(), "load": round(load, 1), "torch": torch.__version__}))
+    asyncio.run(measure_execution())
+    measure_policy()
+
+
+if __name__ == "__main__":
+    main()
