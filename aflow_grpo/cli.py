@@ -8,13 +8,15 @@ names another logger.
 
 from __future__ import annotations
 
+import difflib
 import logging
+import re
 import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -28,10 +30,36 @@ from aflow_grpo.training.progress import ProgressReporter
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, read_run_id
 
-__all__ = ["TrainerCLI", "run_trainer_verb"]
+__all__ = ["TerseParser", "TrainerCLI", "run_trainer_verb"]
 
-EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
-EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + signal.SIGINT, 128 + signal.SIGTERM
+EXIT_OK, EXIT_SETTINGS = 0, 2
+EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + int(signal.SIGINT), 128 + int(signal.SIGTERM)
+_VERBS = ("fit", "validate", "test")
+_UNKNOWN_OPTION = re.compile(r"(?:option '|arguments: --)([\w.]+)")
+
+
+class TerseParser(LightningArgumentParser):
+    """Answers a wrong option with the error and the nearest known option, not with every option.
+
+    Options are not abbreviated: a mistyped one would silently be taken for another.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print `message` and leave with code 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        program = parser.prog.replace(" [options]", "")
+        unknown = _UNKNOWN_OPTION.search(message)
+        options = [option.lstrip("-") for option in parser._option_string_actions]
+        near = difflib.get_close_matches(unknown[1], options, n=1) if unknown else []
+        hint = f" Did you mean {near[0]}?" if near else ""
+        print(f"{program}: {message.rstrip('.')}.{hint}", file=sys.stderr)
+        print(f"`{program} --help` lists every option.", file=sys.stderr)
+        self.exit(EXIT_SETTINGS)
 
 
 class TrainerCLI(LightningCLI):
@@ -47,8 +75,10 @@ class TrainerCLI(LightningCLI):
             auto_configure_optimizers=False,
             # Otherwise hyperparameters in a checkpoint silently win over the command line.
             load_from_checkpoint_support=False,
+            parser_class=TerseParser,
             parser_kwargs={
-                verb: {"default_config_files": base} for verb in ("fit", "validate", "test")
+                "prog": "aflow-grpo",
+                **{verb: {"default_config_files": base} for verb in _VERBS},
             },
             **kwargs,
         )
@@ -57,7 +87,7 @@ class TrainerCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer verbs that exist."""
         verbs = LightningCLI.subcommands()
-        return {verb: verbs[verb] for verb in ("fit", "validate", "test")}
+        return {verb: verbs[verb] for verb in _VERBS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The always-present callbacks, and one seed for everything."""
@@ -97,7 +127,7 @@ class TrainerCLI(LightningCLI):
 
 
 def run_trainer_verb(arguments: Sequence[str]) -> int:
-    """Run `fit`, `validate` or `test` and return the exit code."""
+    """Run `fit`, `validate` or `test` and return the exit code (see `__main__.main`)."""
     _quieten()
     sys.argv[1:] = [_resolve_config(a) for a in arguments]
     try:
@@ -105,11 +135,21 @@ def run_trainer_verb(arguments: Sequence[str]) -> int:
     except AFlowError as error:
         print(f"\naflow-grpo {arguments[0]}: {error}", file=sys.stderr)
         return EXIT_SETTINGS
+    except SIGTERMException:  # a SystemExit with code 0, which would look like success
+        return _stopped(arguments[0], "terminated", EXIT_TERMINATED)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except SIGTERMException:
-        return EXIT_TERMINATED
+        return _stopped(arguments[0], "interrupted", EXIT_INTERRUPTED)
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
+            return _stopped(arguments[0], "interrupted", EXIT_INTERRUPTED)
+        return int(end.code or EXIT_OK)
     return EXIT_OK
+
+
+def _stopped(verb: str, how: str, code: int) -> int:
+    more = " The same command with `--ckpt_path last` continues." if verb == "fit" else ""
+    print(f"\naflow-grpo {verb}: {how}.{more}", file=sys.stderr)
+    return code
 
 
 def _resolve_config(argument: str) -> str:

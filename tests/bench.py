@@ -1,7 +1,7 @@
 """Speed figures of the parts that a step is made of: `nox -s bench`.
 
-Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is; compare
-ratios within one run, not numbers of different days.
+Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is:
+compare ratios within one run, not numbers of different days.
 """
 
 from __future__ import annotations
@@ -102,9 +102,8 @@ def measure_policy() -> None:
     for first in (0, 32):
         scored = policy.score(completions[first : first + 32], with_entropy=True)
         (scored.logprobs_BT * scored.mask_BT).sum().backward()  # type: ignore[no-untyped-call]
-    print(
-        f"{'forward + backward, 2 x 32':38} {tokens / (time.process_time() - started):8.0f} tok/CPU-s"
-    )
+    rate = tokens / (time.process_time() - started)
+    print(f"{'forward + backward, 2 x 32':38} {rate:8.0f} tok/CPU-s")
 
 
 def main() -> None:

@@ -2,9 +2,11 @@
 
 `last.ckpt` is written every `every_n_iterations`, at the end, and when an exception or a signal
 ends the run, unless that happened in the middle of an update, when the previous `last.ckpt`
-stands. `AtomicCheckpointIO` writes beside the target, syncs and renames, so that a kill at any
-moment leaves either the old file or the new one (Lightning's own writer copies across file
-systems).
+stands. Whatever Lightning was in the middle of, its counters are saved as of the boundary, so that
+a resumed run validates where the uninterrupted one does.
+
+`AtomicCheckpointIO` writes beside the target, syncs and renames, so that a kill at any moment
+leaves either the old file or the new one (Lightning's own writer copies across file systems).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.errors import ConfigError
 
@@ -85,6 +88,36 @@ class BoundaryCheckpoint(Checkpoint):
         self._every = every_n_iterations
         self._keep_every = keep_every_n_iterations
         self._saved_at = -1
+        self._validated_at = 0
+        """The iteration after which validation inside `fit` last ended; before the first, none."""
+        self._started = False
+
+    def state_dict(self) -> dict[str, int]:
+        """Whether the boundary's validation has been done."""
+        return {"validated_at": self._validated_at}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Restore what `state_dict` gave."""
+        self._validated_at = state_dict["validated_at"]
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Save Lightning's counters as of the boundary."""
+        _settle_progress(
+            checkpoint["loops"]["fit_loop"],
+            pl_module.iteration,
+            validated=self._validated_at == pl_module.iteration,
+        )
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """From here on there is something to save."""
+        self._started = True
+
+    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Note that this boundary has been validated."""
+        if trainer.state.fn is TrainerFn.FITTING:
+            self._validated_at = pl_module.iteration
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
@@ -102,12 +135,32 @@ class BoundaryCheckpoint(Checkpoint):
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Save the last boundary when the run is stopped between updates."""
-        if trainer.training and pl_module.at_boundary and pl_module.iteration > self._saved_at:
+        if self._started and pl_module.at_boundary and pl_module.iteration > self._saved_at:
             self._save(trainer, pl_module.iteration)
 
     def _save(self, trainer: L.Trainer, iteration: int) -> None:
         trainer.save_checkpoint(checkpoint_directory(trainer.default_root_dir) / "last.ckpt")
         self._saved_at = iteration
+
+
+def _settle_progress(loops: dict[str, Any], iteration: int, *, validated: bool) -> None:
+    """Let the saved counters of Lightning's fit loop say: `iteration` batches are completed.
+
+    Saved in the middle of a batch, they count it in part, and the resumed run would validate one
+    iteration off. Saved before a validation that is due, they would let it be skipped.
+    """
+    stages = ("ready", "started", "processed", "completed")
+    loops["epoch_loop.batch_progress"] |= {
+        "total": dict.fromkeys(stages, iteration),
+        "current": dict.fromkeys(stages, iteration),
+    }
+    # A validation batch that was started and not ended makes Lightning validate when it resumes,
+    # if this iteration is one to validate after; with none in progress it takes it as done.
+    begun = 0 if validated else 1
+    loops["epoch_loop.val_loop.batch_progress"] |= {
+        "total": {"ready": begun, "started": begun, "processed": 0, "completed": 0},
+        "current": dict.fromkeys(stages, 0),
+    }
 
 
 def _sync_directory(directory: Path) -> None:

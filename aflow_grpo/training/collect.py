@@ -90,6 +90,7 @@ def collect(
             chunk_P, completions_B, seeds_B, group_size=draw.group_size, first_group=first
         )
         pending.append(callback.submit(requests, execute=draw.execute, evaluation=draw.evaluation))
+        callback.stop_if_terminated(trainer)
     sampled = time.perf_counter()
     rollouts_B = [rollout for future in pending for rollout in callback.result(future, trainer)]
     return Collected(rollouts_B, sampled - started, time.perf_counter() - sampled)

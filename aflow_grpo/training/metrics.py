@@ -7,10 +7,9 @@ in ``status/unavailable`` and in nothing else.
 | name | meaning |
 |---|---|
 | ``reward`` (``/math|code|qa``) | mean total reward, points in [-10, 10] |
-| ``reward/correctness`` ... ``/penalty`` | mean of each part of the reward, in points |
+| ``reward/<part>`` | mean of each part of the reward, in points |
 | ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
 | ``accuracy`` (``/domain``) | share answered right by the policy's own workflow |
-| ``accuracy_with_fallback`` | share answered right for the user, the fallback's answers included |
 | ``fallback_rate`` (``/domain``) | share for which the fixed workflow has to answer |
 | ``validation_failure_rate`` (``/domain``) | share rejected before running (`invalid` or `cut`) |
 | ``cost_usd_per_problem`` (``/domain``) | mean list cost of the policy's own workflow |
@@ -18,6 +17,21 @@ in ``status/unavailable`` and in nothing else.
 | ``status/<status>``, ``fault/<kind>`` | shares |
 | ``operators/<name>`` | mean calls per workflow that ran |
 | ``length/completion_tokens``, ``length/max``, ``length/prompt_tokens`` | policy tokens |
+| ``valid_rate_greedy`` (``/domain``) | structural check: share valid as written, not executed |
+
+The update (`update.py`) adds these, under ``train/`` only.
+
+| name | meaning |
+|---|---|
+| ``clip_fraction``, ``ratio_mean``, ``ratio_max`` | of the probability ratio, over tokens |
+| ``kl``, ``entropy`` | token means in nats; ``kl`` where `kl_coef` > 0 |
+| ``grad_norm`` | before clipping |
+| ``learning_rate`` | after the update |
+| ``zero_variance_groups`` | share of groups with equal rewards, which teach nothing |
+| ``skipped_update`` | 1 when no group had a signal, else 0 |
+| ``workflows`` | rollouts of the iteration, masked ones included |
+
+``time/sample_s``, ``time/execute_s``, ``time/update_s`` are the seconds of the iteration's phases.
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Problem, Rollout
-from aflow_grpo.training.collect import Draw, collect
+from aflow_grpo.training.collect import Collected, Draw, collect
+from aflow_grpo.training.interrupts import deferred_interrupt
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
 from aflow_grpo.training.report import choose_example
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
@@ -72,6 +73,8 @@ class GRPOModule(L.LightningModule):
         """One rollout of the last full evaluation, to be shown."""
         self.at_boundary = True
         """False in the middle of an update, when weights and optimiser do not belong together."""
+        self._evaluated_at = -1
+        self._optimizer_steps = 0
         self._idle_steps = 0
         self._quick_evaluations = 0
         self._sampled: list[Rollout] = []
@@ -108,6 +111,7 @@ class GRPOModule(L.LightningModule):
             "idle_steps": self._idle_steps,
             "quick_evaluations": self._quick_evaluations,
             "evaluations": self.evaluations,
+            "evaluated_at": self._evaluated_at,
             "policy": self.policy.fingerprint(),
         }
 
@@ -128,8 +132,19 @@ class GRPOModule(L.LightningModule):
         self._idle_steps = int(state["idle_steps"])
         self._quick_evaluations = int(state["quick_evaluations"])
         self.evaluations = list(state["evaluations"])
+        self._evaluated_at = int(state["evaluated_at"])
+        self._optimizer_steps = int(checkpoint["global_step"])
 
     # Training
+
+    def on_fit_start(self) -> None:
+        """Make up for the last evaluation of a run that was stopped after its last step.
+
+        Lightning finds no step left to do and would call neither `on_train_start` nor `_end`.
+        """
+        done = 0 <= self.trainer.max_steps <= self._optimizer_steps
+        if done and self._evaluated_at != self.iteration:
+            self.on_train_end()
 
     def on_train_start(self) -> None:
         """Full evaluation before the first step of a new run."""
@@ -153,6 +168,14 @@ class GRPOModule(L.LightningModule):
         self.policy.eval()
         collected = collect(self.policy, self.trainer, batch, draw)
         self.policy.train()
+        with deferred_interrupt():
+            self._update(collected)
+        self._check_idle()
+        return None
+
+    def _update(self, collected: Collected) -> None:
+        """Everything that turns one boundary into the next: weights, counters, metrics."""
+        self.at_boundary = False
         update = update_policy(self, collected.rollouts_B)
         self._idle_steps = 0 if update.learned else self._idle_steps + 1
         self.iteration += 1
@@ -161,8 +184,7 @@ class GRPOModule(L.LightningModule):
         metrics["time/execute_s"] = collected.wait_s
         metrics["time/update_s"] = update.seconds
         self._log(metrics)
-        self._check_idle()
-        return None
+        self.at_boundary = True
 
     def _check_idle(self) -> None:
         if self._idle_steps >= self.grpo.max_idle_steps:
@@ -218,6 +240,7 @@ class GRPOModule(L.LightningModule):
         if problems:
             self._judge("val", problems)
             self.evaluations.append(self._report("val"))
+        self._evaluated_at = self.iteration
 
     def _judge(self, split: str, problems: Sequence[Problem]) -> None:
         self._greedy += self._draw(split, problems, greedy=True)

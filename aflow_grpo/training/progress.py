@@ -43,7 +43,8 @@ class ProgressReporter(L.Callback):
     def __init__(self, every_n_iterations: int = 10, quiet: bool = False) -> None:
         self._every = max(1, every_n_iterations)
         self._quiet = quiet
-        self._console = Console(highlight=False)
+        # Paths and names are printed as they are: "[x]" in one is no markup, ":x:" no emoji.
+        self._console = Console(highlight=False, markup=False, emoji=False)
         self._live: Progress | None = None
         self._task: Any = None
         self._started = time.monotonic()
@@ -97,8 +98,10 @@ class ProgressReporter(L.Callback):
         """The table, where the run is, and what to try next."""
         self._end()
         if pl_module.evaluations:
-            before, after = pl_module.evaluations[0], pl_module.evaluations[-1]
-            title = f"Validation, before → after {pl_module.iteration} steps"
+            *earlier, after = pl_module.evaluations
+            when = "before → after" if earlier else "after"
+            title = f"Validation, {when} {pl_module.iteration} steps"
+            before = earlier[0] if earlier else None
             self._console.print(evaluation_table(title, "val", after, before))
         self._show_example(pl_module)
         self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
@@ -158,6 +161,8 @@ class ProgressReporter(L.Callback):
     def _headline(self, trainer: L.Trainer) -> str:
         metrics = trainer.callback_metrics
         spent = rollout_callback_of(trainer).client.usage.cost_usd
+        if metrics["train/status/unavailable"] == 1:
+            return f"no workflow could be judged: the executor was unavailable  ${spent:.3f}"
         return (
             f"reward {metrics['train/reward']:+.2f}  "
             f"direct {metrics['train/direct_execution_rate']:.0%}  "

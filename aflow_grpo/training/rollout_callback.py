@@ -131,12 +131,12 @@ class RolloutCallback(L.Callback):
 
     def result(self, future: Future[list[Rollout]], trainer: L.Trainer) -> list[Rollout]:
         """Wait for what `submit` started; SIGTERM and Ctrl-C cancel it and propagate."""
+        return self._opened.loop.result(future, poll=lambda: self.stop_if_terminated(trainer))
 
-        def poll() -> None:
-            if trainer.received_sigterm:
-                raise SIGTERMException
-
-        return self._opened.loop.result(future, poll=poll)
+    def stop_if_terminated(self, trainer: L.Trainer) -> None:
+        """Raise if SIGTERM has arrived, which Lightning only notes."""
+        if trainer.received_sigterm:
+            raise SIGTERMException
 
     def close(self) -> None:
         """Cancel what runs, close clients, processes and the loop; a second call does nothing."""

@@ -18,6 +18,7 @@ import lightning as L
 import yaml
 from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger, MLFlowLogger
+from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.records import Rollout, to_dict
 
@@ -87,7 +88,7 @@ class RunLogger(MLFlowLogger):
         """Flattened settings as parameters; one that changed on resume is kept as a tag."""
         known = self.experiment.get_run(self.run_id).data.params
         new = {}
-        for key, value in _flatten(settings).items():
+        for key, value in _flatten(_without_keys(settings)).items():
             text = str(value)[:250]
             if key not in known:
                 new[key] = text
@@ -116,9 +117,10 @@ class ConfigArtifact(SaveConfigCallback):
             return
         if stage == "fit":
             logger.remember_run()
-        dumped = self.parser.dump(self.config, skip_none=False, skip_link_targets=False)
+        dumped = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)
         settings = _without_keys(yaml.safe_load(dumped))
-        logger.log_text(yaml.safe_dump(settings, sort_keys=False), f"config/{stage}.yaml")
+        text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
+        logger.log_text(text, f"config/{TrainerFn(stage).value}.yaml")
         logger.log_settings(settings)
 
 
@@ -132,7 +134,13 @@ def log_rollout_table(
     for rollout in rollouts:
         for key, value in _row(rollout).items():
             columns.setdefault(key, []).append(value)
-    logger.experiment.log_table(logger.run_id, columns, f"samples/{name}_{step:06d}.json")
+    client, artifact = logger.experiment, f"samples/{name}_{step:06d}.json"
+    if artifact in {known.path for known in client.list_artifacts(logger.run_id, "samples")}:
+        # A resumed run repeats steps, and `log_table` would append to what it wrote before.
+        rows = [list(row) for row in zip(*columns.values(), strict=True)]
+        logger.log_text(json.dumps({"columns": list(columns), "data": rows}), artifact)
+    else:
+        client.log_table(logger.run_id, columns, artifact)
 
 
 def _row(rollout: Rollout) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -55,12 +56,13 @@ def update_policy(module: GRPOModule, rollouts_B: Sequence[Rollout]) -> UpdateRe
     learned = bool(advantages_B.abs().max() > 0) if rows else False
     sums: dict[str, float] = {}
     if learned:
-        old_logprobs = _old_logprobs(module, rollouts_B, rows)
-        for epoch in range(settings.ppo_epochs):
-            for batch in _minibatches(module, rows, epoch):
-                metrics = _step(module, rollouts_B, batch, advantages_B, old_logprobs)
-                for name, value in metrics.items():
-                    sums[name] = sums.get(name, 0.0) + value
+        with _seeded_dropout(module):
+            old_logprobs = _old_logprobs(module, rollouts_B, rows)
+            for epoch in range(settings.ppo_epochs):
+                for batch in _minibatches(module, rows, epoch):
+                    metrics = _step(module, rollouts_B, batch, advantages_B, old_logprobs)
+                    for name, value in metrics.items():
+                        sums[name] = sums.get(name, 0.0) + value
     else:
         _count_step(module)
     steps = settings.ppo_epochs * settings.minibatches
@@ -70,6 +72,15 @@ def update_policy(module: GRPOModule, rollouts_B: Sequence[Rollout]) -> UpdateRe
     metrics["train/learning_rate"] = module.trainer.optimizers[0].param_groups[0]["lr"]
     metrics["train/workflows"] = float(len(rollouts_B))
     return UpdateReport(metrics, learned, time.perf_counter() - started)
+
+
+@contextmanager
+def _seeded_dropout(module: GRPOModule) -> Iterator[None]:
+    """Dropout derived from (seed, iteration, rank), so that resuming needs no saved generator."""
+    device = module.device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(derive_seed(module.seed, "dropout", module.iteration, module.global_rank))
+        yield
 
 
 def _old_logprobs(
@@ -122,7 +133,6 @@ def _step(
     config = module.grpo.loss
     lengths = [len(rollouts_B[b].completion.token_ids) for b in batch]
     normaliser = loss_normaliser(lengths, config)
-    module.at_boundary = False
     metrics: dict[str, float] = {}
     for micro in _micro_batches(batch, module.grpo.micro_batch_size):
         completions = [rollouts_B[b].completion for b in micro]
@@ -156,7 +166,6 @@ def _step(
     trained = [p for p in module.policy.parameters() if p.requires_grad]
     metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(trained, limit))
     _count_step(module)
-    module.at_boundary = True
     return metrics
 
 

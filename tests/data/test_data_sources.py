@@ -93,7 +93,7 @@ def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"dataset": "gsm9k", "path": "x"}, "dataset is 'gsm9k', expected one of sample, gsm8k"),
+        ({"dataset": "gsm9k", "path": "x"}, "dataset is 'gsm9k', expected one of sample, generated"),
         ({"dataset": "sample", "split": "dev"}, "split is 'dev', expected one of train, val, test"),
         ({"dataset": "sample", "limit": -1}, "limit is -1, expected 0"),
         ({"dataset": "sample", "path": "x.jsonl"}, "path is 'x.jsonl', expected none for `sample`"),

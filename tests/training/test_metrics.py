@@ -1,0 +1,187 @@
+"""Metrics: worked numbers, masked rollouts in nothing, and exactly the documented names."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from made_rollouts import DIRECT, REPAIRED, call, rollout
+
+from aflow_grpo.records import DOMAINS, Completion, FaultKind, Rollout, Status, Usage
+from aflow_grpo.training import metrics as module
+from aflow_grpo.training.metrics import HEADLINE, REWARD_PARTS, rollout_metrics, valid_rate
+
+
+def tokens(count: int) -> Completion:
+    return Completion("{}", (1,) * 10, (2,) * count, (-1.0,) * count, True)
+
+
+RIGHT = rollout(
+    "math", total=9.0, correct=True, parts=(65, 10, 10, 5, 0, 0), completion=tokens(10),
+    calls=(call("custom"), call("review")),
+    usage=Usage(calls=3, prompt_tokens=100, completion_tokens=50, cost_usd=2e-4),
+)  # fmt: skip
+REPAIRED_AND_WRONG = rollout(
+    "math", total=-2.0, parts=(0, 0, 0, 0, 5, -2), completion=tokens(20), source=REPAIRED,
+    calls=(call("custom"),),
+    usage=Usage(calls=1, prompt_tokens=20, completion_tokens=10, cost_usd=4e-4),
+)  # fmt: skip
+INVALID = rollout(
+    "code", total=-8.0, parts=(0, 0, 0, 0, 0, -8), status=Status.INVALID, completion=tokens(30),
+    fault_kind=FaultKind.BAD_RETURN, fallback_answer="def f(): return 42",
+    fallback_usage=Usage(calls=9, prompt_tokens=999, cost_usd=1.0),
+)  # fmt: skip
+FAILED = rollout(
+    "code", total=-5.0, parts=(0, 0, 0, 5, 5, -6), status=Status.ERROR, completion=tokens(40),
+    fault_kind=FaultKind.EXCEPTION, calls=(call("test"),) * 5,
+    usage=Usage(calls=4, prompt_tokens=40, completion_tokens=20, cost_usd=2e-4),
+)  # fmt: skip
+MASKED = rollout(
+    "qa", total=-1e9, correct=True, parts=(1e9,) * 6, status=Status.UNAVAILABLE,
+    completion=tokens(5000), fault_kind=FaultKind.ENDPOINT, calls=(call("custom"),) * 50,
+    usage=Usage(calls=50, prompt_tokens=10**9, completion_tokens=10**9, cost_usd=1e9),
+)  # fmt: skip
+BATCH = [RIGHT, REPAIRED_AND_WRONG, INVALID, FAILED]
+
+WORKED: dict[str, float] = {
+    "reward": (9 - 2 - 8 - 5) / 4,
+    "reward/math": 3.5,
+    "reward/code": -6.5,
+    "reward/correctness": 65 / 4,
+    "reward/efficiency": 2.5,
+    "reward/simplicity": 2.5,
+    "reward/format": 2.5,
+    "reward/repetition": 2.5,
+    "reward/penalty": -4.0,
+    "direct_execution_rate": 0.25,
+    "direct_execution_rate/math": 0.5,
+    "direct_execution_rate/code": 0.0,
+    "accuracy": 0.25,
+    "accuracy/math": 0.5,
+    "accuracy/code": 0.0,
+    "fallback_rate": 0.5,
+    "fallback_rate/math": 0.0,
+    "fallback_rate/code": 1.0,
+    "validation_failure_rate": 0.25,
+    "validation_failure_rate/math": 0.0,
+    "validation_failure_rate/code": 0.5,
+    "cost_usd_per_problem": 2e-4,
+    "cost_usd_per_problem/math": 3e-4,
+    "cost_usd_per_problem/code": 1e-4,
+    "llm_calls_per_problem": 2.0,
+    "tokens/prompt": 40.0,
+    "tokens/completion": 20.0,
+    "status/ok": 0.5,
+    "status/cut": 0.0,
+    "status/invalid": 0.25,
+    "status/error": 0.25,
+    "status/timeout": 0.0,
+    "status/unavailable": 0.0,
+    "fault/bad_return": 0.25,
+    "fault/exception": 0.25,
+    "operators/custom": 1.0,
+    "operators/review": 0.5,
+    "operators/test": 0.0,
+    "length/completion_tokens": 25.0,
+    "length/max": 40.0,
+    "length/prompt_tokens": 10.0,
+}
+
+
+def test_worked_numbers() -> None:
+    found = rollout_metrics(BATCH, "val")
+    assert {name: found[f"val/{name}"] for name in WORKED} == pytest.approx(WORKED)
+    unused = {name for name in found if name.removeprefix("val/") not in WORKED}
+    assert {found[name] for name in unused} == {0.0}
+    assert all(name.startswith("val/operators/") for name in unused)
+
+
+def test_masked_rollouts_count_in_their_own_share_and_in_nothing_else() -> None:
+    without = rollout_metrics(BATCH, "train")
+    found = rollout_metrics([MASKED, *BATCH, MASKED, MASKED, MASKED], "train")
+    assert found.pop("train/status/unavailable") == 0.5
+    del without["train/status/unavailable"]
+    assert found == without
+
+
+def test_only_masked_rollouts_say_nothing_but_that() -> None:
+    assert rollout_metrics([MASKED], "val") == {"val/status/unavailable": 1.0}
+    assert rollout_metrics([], "val") == {}
+
+
+def test_greedy_figures_have_names_of_their_own() -> None:
+    sampled = rollout_metrics(BATCH, "val")
+    greedy = rollout_metrics(BATCH, "val", greedy=True)
+    assert not sampled.keys() & greedy.keys()
+    assert len(sampled) == len(greedy)
+    assert greedy["val/direct_execution_rate_greedy/math"] == 0.5
+    assert {name.replace("_greedy", "") for name in greedy} == set(sampled)
+
+
+def test_a_domain_without_rollouts_has_no_figure() -> None:
+    names = rollout_metrics([RIGHT], "val")
+    assert "val/accuracy/math" in names
+    assert not [name for name in names if name.endswith(("/code", "/qa"))]
+
+
+def test_without_a_workflow_that_ran_no_operator_is_counted() -> None:
+    assert not [name for name in rollout_metrics([INVALID, FAILED], "val") if "operators" in name]
+
+
+def test_valid_rate_is_the_share_valid_as_written() -> None:
+    repaired = replace(RIGHT, execution=replace(RIGHT.execution, source=REPAIRED))
+    found = valid_rate([RIGHT, repaired, INVALID, RIGHT], "val")
+    assert found == pytest.approx(
+        {
+            "val/valid_rate_greedy": 0.5,
+            "val/valid_rate_greedy/math": 2 / 3,
+            "val/valid_rate_greedy/code": 0.0,
+        }
+    )
+
+
+# The documented names
+
+DOMAIN_SUFFIX = f"(?:/(?:{'|'.join(DOMAINS)}))?"
+
+
+def documented() -> dict[str, re.Pattern[str]]:
+    """Every name in the first table of the module's docstring, as a pattern."""
+    assert module.__doc__ is not None
+    table = module.__doc__.split("The update")[0]
+    patterns = {}
+    for names in re.findall(r"^\| (``.*?) \| .*\|$", table, re.M):
+        per_domain = DOMAIN_SUFFIX if "(" in names else ""
+        for name in re.findall(r"``([^/`][^`]*)``", names):
+            wild = re.sub(r"<\w+>", "[a-z_]+", name)
+            patterns[name] = re.compile(wild + per_domain)
+    return patterns
+
+
+def produced() -> set[str]:
+    kinds: list[Rollout] = [
+        rollout(domain, status=status, fault_kind=kind)
+        for domain in DOMAINS
+        for status, kind in [(Status.OK, None), *((kind.status, kind) for kind in FaultKind)]
+    ]
+    names = rollout_metrics(kinds, "val") | valid_rate(kinds, "val")
+    return {name.removeprefix("val/") for name in names}
+
+
+def test_every_produced_name_is_documented_and_every_documented_one_produced() -> None:
+    patterns = documented()
+    names = produced()
+    for name in names:
+        assert [p for p in patterns.values() if p.fullmatch(name)], f"{name} is not documented"
+    for row, pattern in patterns.items():
+        matching = [name for name in names if pattern.fullmatch(name)]
+        assert matching, f"{row} is documented, but nothing produces it"
+        if DOMAIN_SUFFIX in pattern.pattern:
+            assert {f"{row}/{domain}" for domain in DOMAINS} <= set(matching)
+
+
+def test_the_lists_of_names_are_those_of_the_records() -> None:
+    assert {f"val/{name}" for name in HEADLINE} <= rollout_metrics([RIGHT], "val").keys()
+    assert {*REWARD_PARTS, "total"} == set(vars(RIGHT.reward))
+    assert RIGHT.execution.source is DIRECT
