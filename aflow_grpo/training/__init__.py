@@ -1,0 +1,12 @@
+"""Lightning: the module, the datamodule, the callbacks, and MLflow.
+
+| module | holds |
+|---|---|
+| `module`, `update` | the LightningModule; one GRPO update |
+| `datamodule` | problem sets, endless proportional batches |
+| `rollout_callback`, `event_loop`, `collect` | executing workflows from `training_step` |
+| `checkpoint`, `interrupts` | boundaries, atomic files, Ctrl-C |
+| `metrics`, `tracking` | every metric name; the run in MLflow |
+| `progress`, `report` | what a person sees |
+| `settings` | what a user sets under `model:` |
+"""

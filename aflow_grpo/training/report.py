@@ -32,7 +32,15 @@ def evaluation_table(
 
     Fits into 80 columns.
     """
-    table = Table(title=title, title_justify="left", header_style="bold", box=box.SIMPLE_HEAD)
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 0, 0, 1),
+        pad_edge=False,
+        show_edge=False,
+    )
     table.add_column("", no_wrap=True)
     present = [d for d in DOMAINS if any(key.endswith(f"/{d}") for key in after)]
     for column in ("all", *present):

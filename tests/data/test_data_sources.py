@@ -84,6 +84,17 @@ def test_a_folder_is_no_file(folder: Path) -> None:
         load_source(DataSource("gsm8k", "gsm8k"))
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_generated_problems_are_fresh_and_repeatable(split: Any) -> None:
+    splits: list[Any] = ["train", "val", "test"]
+    shipped = {p.text for s in splits for p in load_source(DataSource("sample", split=s))}
+    spec = DataSource("generated", split=split, limit=60, seed=5)
+    problems = load_source(spec)
+    assert len(problems) == 60 and load_source(spec) == problems
+    assert not shipped & {p.text for p in problems}
+    assert load_source(DataSource("generated", split=split, limit=60, seed=6)) != problems
+
+
 @pytest.mark.parametrize(("limit", "count"), [(0, 5), (2, 2), (9, 5)])
 def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
     write_problems("p.jsonl", PROBLEMS)
@@ -93,10 +104,15 @@ def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"dataset": "gsm9k", "path": "x"}, "dataset is 'gsm9k', expected one of sample, generated"),
+        (
+            {"dataset": "gsm9k", "path": "x"},
+            "dataset is 'gsm9k', expected one of sample, generated",
+        ),
         ({"dataset": "sample", "split": "dev"}, "split is 'dev', expected one of train, val, test"),
         ({"dataset": "sample", "limit": -1}, "limit is -1, expected 0"),
         ({"dataset": "sample", "path": "x.jsonl"}, "path is 'x.jsonl', expected none for `sample`"),
+        ({"dataset": "generated"}, "limit is 0, expected how many problems to make"),
+        ({"dataset": "generated", "path": "x"}, "path is 'x', expected none for `generated`"),
         ({"dataset": "gsm8k"}, "path is '', expected the file of the gsm8k problems"),
         ({"dataset": "jsonl", "path": "x", "public_tests": "y"}, "public_tests is 'y', expected n"),
     ],

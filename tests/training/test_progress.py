@@ -1,0 +1,283 @@
+"""What a person sees: the table in 80 columns, plain lines off a terminal, commands to copy."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import lightning as L
+import pytest
+import torch
+from executed_world import closed_port_tier
+from lightning.pytorch.trainer.states import TrainerFn
+from made_rollouts import rollout
+from rich.console import Console
+
+from aflow_grpo.data.sources import DataSource
+from aflow_grpo.policy import Policy
+from aflow_grpo.records import DOMAINS
+from aflow_grpo.training.datamodule import WorkflowDataModule
+from aflow_grpo.training.metrics import rollout_metrics
+from aflow_grpo.training.module import GRPOModule
+from aflow_grpo.training.progress import ProgressReporter
+from aflow_grpo.training.report import evaluation_table
+from aflow_grpo.training.rollout_callback import RolloutCallback
+from aflow_grpo.training.settings import EvaluationSettings
+from aflow_grpo.training.tracking import RunLogger
+
+# MLflow's own doing.
+pytestmark = pytest.mark.filterwarnings("ignore:The ``noload``:DeprecationWarning")
+
+RATES = ("direct_execution_rate", "accuracy", "fallback_rate")
+
+
+def figures(rate: float, reward: float, cost: float, split: str = "val") -> dict[str, float]:
+    """All figures that the table shows, with one value for each kind."""
+    found = {}
+    for suffix, domain in itertools.product(("", "_greedy"), ("", *(f"/{d}" for d in DOMAINS))):
+        found |= {f"{split}/{name}{suffix}{domain}": rate for name in RATES}
+        found[f"{split}/reward{suffix}{domain}"] = reward
+        found[f"{split}/cost_usd_per_problem{suffix}{domain}"] = cost
+    return found
+
+
+def rendered(table: Any, width: int = 80) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(table)
+    assert isinstance(console.file, io.StringIO)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+# The table
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (figures(0.0, -10.0, 0.0), figures(1.0, 10.0, 0.01)),
+        (figures(1.0, 10.0, 0.09999), figures(1.0, -10.0, 0.09999)),
+        (figures(0.004, -9.99, 1e-7), figures(0.996, 9.99, 2e-4)),
+        ({}, figures(1.0, 10.0, 0.01)),
+        (None, figures(1.0, -10.0, 0.09999)),
+    ],
+)
+def test_the_table_fits_into_80_columns_and_nothing_is_cut(
+    before: dict[str, float] | None, after: dict[str, float]
+) -> None:
+    text = rendered(evaluation_table("Validation", "val", after, before))
+    assert "…" not in text
+    assert text == rendered(evaluation_table("Validation", "val", after, before), width=400)
+    assert max(map(len, text.splitlines())) <= 80
+
+
+def test_the_table_shows_every_figure_in_total_and_by_domain() -> None:
+    after = figures(0.5, 1.25, 2e-4)
+    after |= {"val/reward/qa": -3.0, "val/accuracy_greedy/math": 0.75}
+    lines = rendered(evaluation_table("After", "val", after, figures(0.1, -2.0, 1e-4))).splitlines()
+    rows = {line[:20].strip(): " ".join(line[20:].split()) for line in lines if "→" in line}
+    assert lines[0].strip() == "After"
+    assert [line.split() for line in lines if line.split()[:1] == ["all"]] == [["all", *DOMAINS]]
+    assert rows["reward, sampled"] == "-2.0 → 1.2 -2.0 → 1.2 -2.0 → 1.2 -2.0 → -3.0"
+    assert rows["accuracy, greedy"] == "10% → 50% 10% → 75% 10% → 50% 10% → 50%"
+    assert rows["USD / 1000 problems"] == " ".join(["0.10 → 0.20"] * 4)
+    assert len(rows) == 7
+
+
+def test_a_figure_that_is_missing_is_a_dash_and_a_domain_that_is_missing_no_column() -> None:
+    text = rendered(evaluation_table("Test", "test", {"test/accuracy": 0.5, "test/accuracy/qa": 1}))
+    (line,) = [line for line in text.splitlines() if "accuracy, sampled" in line]
+    assert line.split()[-2:] == ["50%", "100%"]
+    (line,) = [line for line in text.splitlines() if "reward" in line]
+    assert line.split()[-2:] == ["–", "–"]
+    assert "math" not in text and "code" not in text
+
+
+# The reporter, driven as Lightning drives it
+
+
+class Stage(NamedTuple):
+    """A trainer with everything open, a module, and the reporter under test."""
+
+    trainer: L.Trainer
+    module: GRPOModule
+    reporter: ProgressReporter
+
+    def step(self, metrics: dict[str, float]) -> None:
+        """One training iteration, as the reporter sees it."""
+        self.reporter.on_train_batch_start(self.trainer, self.module, [], self.module.iteration)
+        self.module.iteration += 1
+        self.trainer.callback_metrics.update({k: torch.tensor(v) for k, v in metrics.items()})
+        self.reporter.on_train_batch_end(self.trainer, self.module, None, [], self.module.iteration)
+
+
+def stage_in(root: Path, reporter: ProgressReporter, logger: Any = False) -> Stage:
+    rollouts = RolloutCallback(tiers=[closed_port_tier(model="gpt-4o-mini")], journal=False)
+    trainer = L.Trainer(
+        max_steps=40, accelerator="cpu", logger=logger, default_root_dir=root,
+        callbacks=[rollouts, reporter], enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False,
+    )  # fmt: skip
+    data = WorkflowDataModule(val=[DataSource("sample", split="val", limit=7)])
+    data.setup("validate")
+    trainer.datamodule = data
+    module = GRPOModule(Policy("tiny"), evaluation=EvaluationSettings(samples=2))
+    return Stage(trainer, module, reporter)
+
+
+@pytest.fixture
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
+    """A stage with the executor's client open; its parameters are the reporter's settings."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    stage = stage_in(tmp_path, ProgressReporter(**getattr(request, "param", {})))
+    rollouts = stage.trainer.callbacks[0]  # type: ignore[attr-defined]
+    rollouts.setup(stage.trainer, stage.module, "fit")
+    stage.module.configure_model()
+    yield stage
+    rollouts.close()
+    torch.set_num_threads(threads)
+
+
+TRAINED = rollout_metrics([rollout(total=9.0, correct=True), rollout(total=-2.5)], "train")
+
+
+@pytest.mark.parametrize("opened", [{"every_n_iterations": 4}], indirect=True)
+def test_plain_lines_now_and_then_where_there_is_no_terminal(
+    opened: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened.reporter.on_fit_start(opened.trainer, opened.module)
+    opened.reporter.on_train_start(opened.trainer, opened.module)
+    for _ in range(9):
+        opened.step(TRAINED)
+    opened.reporter.on_train_end(opened.trainer, opened.module)
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("Policy    tiny (qwen2, ")
+    assert lines[1].startswith("Executor  gpt-4o-mini; operator code in: ")
+    assert lines[2] == f"Run       {opened.trainer.default_root_dir}"
+    assert lines[3] == "Judging the policy before training: 7 problems, 21 workflows …"
+    steps = [line.split() for line in lines[4:-1]]
+    assert [line[1] for line in steps] == ["1/40", "4/40", "8/40"]
+    assert " ".join(steps[0]).startswith(
+        "step 1/40 reward +3.25 direct 100% accuracy 50% $0.000 0.0 s/step, 0 s left"
+    )
+    assert lines[-1] == "Judging the policy after training: 7 problems, 21 workflows …"
+
+
+def test_a_resumed_run_starts_its_pace_anew(
+    opened: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened.module.iteration = 29
+    opened.reporter.on_train_start(opened.trainer, opened.module)
+    opened.step(TRAINED)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith("step 30/40  reward +3.25")
+
+
+def test_a_step_in_which_the_executor_was_down_is_told(
+    opened: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened.step({"train/status/unavailable": 1.0})
+    assert "step 1/40  no workflow could be judged: the executor was" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("opened", [{"quiet": True}], indirect=True)
+def test_quiet_shows_the_final_table_only(
+    opened: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened.reporter.on_fit_start(opened.trainer, opened.module)
+    opened.reporter.on_train_start(opened.trainer, opened.module)
+    opened.step(TRAINED)
+    opened.reporter.on_train_end(opened.trainer, opened.module)
+    assert capsys.readouterr().out == ""
+    opened.module.evaluations = [figures(0.1, -8, 1e-4), figures(0.9, 6, 2e-4)]
+    opened.module.example = rollout()
+    opened.reporter.on_fit_end(opened.trainer, opened.module)
+    out = capsys.readouterr().out
+    assert "before → after 1 steps" in out and "10% → 90%" in out
+    assert "One workflow" not in out
+
+
+def test_a_terminal_gets_one_live_line_that_an_exception_ends(
+    opened: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
+    monkeypatch.setenv("TERM", "xterm")
+    hide, show = "\x1b[?25l", "\x1b[?25h"
+    for _ in range(3):
+        opened.step(TRAINED)
+    opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
+    out = capsys.readouterr().out
+    assert out.count(hide) == out.count(show) == 1 and out.index(hide) < out.index(show)
+    assert "3/40" in out and "reward +3.25" in out
+    assert "s/step" not in out, "a plain line beside the live one"
+    opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(("fn", "shown"), [(TrainerFn.VALIDATING, 1), (TrainerFn.FITTING, 0)])
+def test_validation_ends_with_the_table_but_not_in_the_middle_of_fit(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], fn: TrainerFn, shown: int
+) -> None:
+    stage = stage_in(tmp_path, ProgressReporter())
+    stage.trainer.state.fn = fn
+    after = figures(0.5, 2.0, 1e-4)
+    stage.trainer.callback_metrics.update({k: torch.tensor(v) for k, v in after.items()})
+    stage.reporter.on_validation_end(stage.trainer, stage.module)
+    assert capsys.readouterr().out.count("accuracy, greedy") == shown
+
+
+# The end of fit
+
+AWKWARD = "my runs/[red]bold[/red] :fire: $HOME it's & more"
+
+
+def end_of_fit(
+    root: Path, argv: list[str], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, logger: Any = False,
+) -> list[str]:  # fmt: skip
+    monkeypatch.setattr("sys.argv", argv)
+    stage = stage_in(root, ProgressReporter(), logger)
+    stage.module.iteration = 3
+    stage.module.evaluations = [figures(0.25, 1.0, 1e-4)]
+    stage.reporter.on_fit_end(stage.trainer, stage.module)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_next_commands_can_be_copied_whatever_the_paths_hold(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / AWKWARD
+    overlay = str(tmp_path / "my [config].yaml")
+    argv = ["aflow-grpo", "fit", "--config", "configs/quickstart.yaml", f"--config={overlay}"]
+    argv += ["-c", "last one.yaml", "--trainer.max_steps", "3"]
+    lines = end_of_fit(root, argv, capsys, monkeypatch, logger=RunLogger(root))
+    assert f"Run directory: {root}" in lines
+    mlflow, test = [shlex.split(line) for line in lines[-2:]]
+    assert mlflow == ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{root}/mlflow.db"]
+    assert test == [
+        "aflow-grpo", "test", "--config", "configs/quickstart.yaml", "--config", overlay,
+        "--config", "last one.yaml", "--trainer.default_root_dir", str(root),
+        "--ckpt_path", "last",
+    ]  # fmt: skip
+
+
+def test_without_mlflow_no_command_for_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines = end_of_fit(tmp_path, ["aflow-grpo", "fit"], capsys, monkeypatch)
+    assert not [line for line in lines if "mlflow ui" in line]
+    assert lines[-1].strip() == (
+        f"aflow-grpo test --trainer.default_root_dir {tmp_path} --ckpt_path last"
+    )
+
+
+def test_one_evaluation_is_no_before_and_after(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = "\n".join(end_of_fit(tmp_path, ["aflow-grpo", "fit"], capsys, monkeypatch))
+    assert "Validation, after 3 steps" in text
+    assert "25%" in text and "→" not in text
