@@ -172,5 +172,7 @@ def _quieten() -> None:
         ".*does not have many workers.*",
         ".*The number of training batches.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
+        "\\s*``instantiate_classes`` was deprecated",
+        "\\s*By default only one JsonargparseDeprecationWarning",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -47,7 +47,8 @@ def parser() -> Iterator[Any]:
 def settings(parser: Any, *arguments: str | Path, verb: str = "fit") -> dict[str, Any]:
     """What `arguments` mean, as dotted key -> value, files and links aside."""
     parsed = parser.parse_args([verb, *map(str, arguments)])[verb]
-    plain = yaml.safe_load(parser._subcommands_action.choices[verb].dump(parsed))
+    text = parser._subcommands_action.choices[verb].dump(parsed, skip_unset=False)
+    plain = yaml.safe_load(text)
     return dict(flat(plain))
 
 
@@ -68,7 +69,7 @@ def name_of(path: Path) -> str:
 @pytest.mark.parametrize("path", [BASE, *FILES], ids=name_of)
 def test_every_file_is_accepted_on_top_of_base(parser: Any, path: Path, verb: str) -> None:
     config = parser.parse_args([verb, "--config", str(path)])
-    objects = parser.instantiate_classes(config)[verb]
+    objects = parser.instantiate(config)[verb]
     assert objects.model.policy.model is None, "no weights are loaded before they are needed"
     assert config[verb].data.mix.math > 0
     assert config[verb].trainer.num_sanity_val_steps == 0, "base.yaml is the first layer"
@@ -77,7 +78,7 @@ def test_every_file_is_accepted_on_top_of_base(parser: Any, path: Path, verb: st
 @pytest.mark.parametrize("path", [BASE, *FILES], ids=name_of)
 def test_every_file_opens_with_its_purpose_and_its_command(parser: Any, path: Path) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    head = [line for line in lines[: next(i for i, x in enumerate(lines) if x[:1] != "#")]]
+    head = lines[: next(i for i, line in enumerate(lines) if not line.startswith("#"))]
     assert len(head) >= 3 and len(head[0]) > 20
     commands = COMMAND.findall("\n".join(head))
     assert commands, "no `aflow-grpo VERB --config …` in the opening comment"

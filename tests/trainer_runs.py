@@ -4,13 +4,20 @@ Everything is real (policy, simulator, sandbox, MLflow on SQLite), only small: t
 eight workflows a step, six problems to validate on.
 """
 
+import atexit
+import functools
 import hashlib
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
+import tempfile
 import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +31,21 @@ from aflow_grpo.records import DOMAINS
 from aflow_grpo.training.collect import rollout_callback_of
 
 __all__ = [
+    "INTERRUPTED",
+    "TERMINATED",
     "Interrupt",
     "Spending",
     "checkpoint_of",
     "digest",
     "metrics_of",
+    "new_root",
     "run_ids",
     "run_verb",
     "spent_usd",
     "write_settings",
 ]
 
+INTERRUPTED, TERMINATED = 130, 143
 PER_DOMAIN = 2
 
 
@@ -42,11 +53,38 @@ def run_verb(*arguments: str | Path) -> int:
     """What `aflow-grpo ARGUMENTS` returns, run here; sys.argv and signal handlers are put back."""
     argv, handlers = sys.argv[:], [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)]
     try:
-        return main([str(argument) for argument in arguments])
+        with _libraries_among_themselves():
+            return main([str(argument) for argument in arguments])
     finally:
         sys.argv = argv
         for name, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(name, handler)
+
+
+@contextmanager
+def _libraries_among_themselves() -> Iterator[None]:
+    """Ignore deprecations, which Lightning, MLflow and SQLAlchemy report of one another."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
+def new_root(root: Path) -> Path:
+    """A run directory with MLflow's empty tables, which take seconds to make from nothing."""
+    root.mkdir(parents=True)
+    shutil.copy(_empty_store(), root / "mlflow.db")
+    return root
+
+
+@functools.cache
+def _empty_store() -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="aflow-grpo-empty-mlflow-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    with _libraries_among_themselves():
+        from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # warns on import
+
+        SqlAlchemyStore(f"sqlite:///{folder / 'mlflow.db'}", folder.as_uri()).engine.dispose()
+    return folder / "mlflow.db"
 
 
 def write_settings(folder: Path, **changes: Any) -> Path:
@@ -184,7 +222,8 @@ class Interrupt(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Too late for a watch."""
-        self._over.set()
+        if pl_module.iteration > self._iteration:
+            self._over.set()
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Any) -> None:
         """In the middle of an update."""

@@ -79,6 +79,8 @@ class WorkflowDataModule(L.LightningDataModule):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ConfigError(f"data.{name}={value}: expected at least 1.")
+        if quick_val_size < 0:
+            raise ConfigError(f"data.quick_val_size={quick_val_size}: expected at least 0.")
         self._sources: dict[str, list[DataSource]] = {
             "train": list(train or []),
             "val": list(val or []),

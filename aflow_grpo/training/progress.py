@@ -103,6 +103,7 @@ class ProgressReporter(L.Callback):
             title = f"Validation, {when} {pl_module.iteration} steps"
             before = earlier[0] if earlier else None
             self._console.print(evaluation_table(title, "val", after, before))
+            self._console.print()
         self._show_example(pl_module)
         self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
         for line in _next_commands(trainer):
@@ -126,6 +127,7 @@ class ProgressReporter(L.Callback):
     def _show(self, trainer: L.Trainer, pl_module: Any, split: str, title: str) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._console.print(evaluation_table(title, split, metrics))
+        self._console.print()
         self._show_example(pl_module)
 
     def _show_example(self, pl_module: Any) -> None:

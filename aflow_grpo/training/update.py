@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 import torch
@@ -54,19 +55,19 @@ def update_policy(module: GRPOModule, rollouts_B: Sequence[Rollout]) -> UpdateRe
     silent = zero_variance_share(rewards_B, groups_B, valid_B)
     rows = [b for b in range(len(rollouts_B)) if valid_B[b]]
     learned = bool(advantages_B.abs().max() > 0) if rows else False
-    sums: dict[str, float] = {}
+    steps: list[dict[str, float]] = []
     if learned:
         with _seeded_dropout(module):
             old_logprobs = _old_logprobs(module, rollouts_B, rows)
             for epoch in range(settings.ppo_epochs):
                 for batch in _minibatches(module, rows, epoch):
-                    metrics = _step(module, rollouts_B, batch, advantages_B, old_logprobs)
-                    for name, value in metrics.items():
-                        sums[name] = sums.get(name, 0.0) + value
+                    steps.append(_step(module, rollouts_B, batch, advantages_B, old_logprobs))
     else:
         _count_step(module)
-    steps = settings.ppo_epochs * settings.minibatches
-    metrics = {f"train/{name}": value / steps for name, value in sums.items()}
+    metrics = {
+        f"train/{name}": (max if name == "ratio_max" else fmean)(step[name] for step in steps)
+        for name in (steps[0] if steps else ())
+    }
     metrics["train/zero_variance_groups"] = silent
     metrics["train/skipped_update"] = float(not learned)
     metrics["train/learning_rate"] = module.trainer.optimizers[0].param_groups[0]["lr"]

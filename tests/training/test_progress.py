@@ -232,8 +232,6 @@ def test_validation_ends_with_the_table_but_not_in_the_middle_of_fit(
 
 # The end of fit
 
-AWKWARD = "my runs/[red]bold[/red] :fire: $HOME it's & more"
-
 
 def end_of_fit(
     root: Path, argv: list[str], capsys: pytest.CaptureFixture[str],
@@ -248,10 +246,10 @@ def end_of_fit(
 
 
 def test_next_commands_can_be_copied_whatever_the_paths_hold(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    runs_root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = tmp_path / AWKWARD
-    overlay = str(tmp_path / "my [config].yaml")
+    root = runs_root
+    overlay = str(root / "my [config].yaml")
     argv = ["aflow-grpo", "fit", "--config", "configs/quickstart.yaml", f"--config={overlay}"]
     argv += ["-c", "last one.yaml", "--trainer.max_steps", "3"]
     lines = end_of_fit(root, argv, capsys, monkeypatch, logger=RunLogger(root))

@@ -35,9 +35,8 @@ COLUMNS = [
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One directory for all runs here: a new store costs seconds."""
-    return tmp_path_factory.mktemp("runs") / "a directory, not yet there"
+def root(runs_root: Path) -> Path:
+    return runs_root
 
 
 @pytest.fixture

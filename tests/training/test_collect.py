@@ -1,0 +1,137 @@
+"""Sampling and executing as one pipeline: chunks keep order, seeds and groups; real throughout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+import pytest
+import torch
+
+from aflow_grpo.data.sources import DataSource
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.llm.simulator import SimulatorSettings
+from aflow_grpo.policy import Policy, SamplingSettings
+from aflow_grpo.records import DOMAINS, Problem, Rollout, Usage
+from aflow_grpo.rollout import rollout_seed
+from aflow_grpo.training.collect import Draw, collect, rollout_callback_of
+from aflow_grpo.training.datamodule import WorkflowDataModule
+from aflow_grpo.training.rollout_callback import RolloutCallback
+
+DRAW = Draw(split="train", step=4, run_seed=9, group_size=3)
+
+
+def trainer_with(root: Path, *callbacks: L.Callback) -> L.Trainer:
+    return L.Trainer(
+        accelerator="cpu", logger=False, default_root_dir=root, callbacks=list(callbacks),
+        enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def policy() -> Iterator[Policy]:
+    threads = torch.get_num_threads()
+    policy = Policy("tiny", sampling=SamplingSettings(max_new_tokens=200))
+    policy.setup()
+    torch.set_num_threads(1)
+    yield policy.eval()
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[L.Trainer]:
+    """A trainer whose rollout callback is open on the simulator."""
+    callback = RolloutCallback(simulator=SimulatorSettings(), journal=False)
+    trainer = trainer_with(tmp_path_factory.mktemp("run"), callback)
+    data = WorkflowDataModule(val=[DataSource("sample", split="val")])
+    data.setup("validate")
+    trainer.datamodule = data
+    callback.setup(trainer, L.LightningModule(), "fit")
+    yield trainer
+    callback.close()
+
+
+def problems(trainer: L.Trainer) -> list[Problem]:
+    """One problem of each domain."""
+    every = trainer.datamodule.problems("val")  # type: ignore[attr-defined]
+    return [next(p for p in every if p.domain == domain) for domain in DOMAINS]
+
+
+def exact(rollouts: list[Rollout]) -> list[Rollout]:
+    """The rollouts without times, and without log-probabilities, which rounding may change."""
+    return [
+        replace(
+            r,
+            completion=replace(r.completion, logprobs=()),
+            execution=replace(
+                r.execution,
+                seconds=0.0,
+                calls=tuple(replace(call, seconds=0.0) for call in r.execution.calls),
+            ),
+        )
+        for r in rollouts
+    ]
+
+
+def test_chunks_change_neither_order_nor_content(policy: Policy, trainer: L.Trainer) -> None:
+    three = problems(trainer)
+    whole = collect(policy, trainer, three, DRAW)
+    assert [(r.group, r.member) for r in whole.rollouts_B] == [
+        (p, m) for p in range(3) for m in range(3)
+    ]
+    assert [r.problem for r in whole.rollouts_B] == [p for p in three for _ in range(3)]
+    for chunk in (1, 6):  # one group at a time, and two
+        parts = collect(policy, trainer, three, replace(DRAW, chunk=chunk))
+        assert exact(parts.rollouts_B) == exact(whole.rollouts_B)
+    assert whole.sample_s > 0 and whole.wait_s >= 0
+
+
+def test_a_draw_is_that_of_its_seeds(policy: Policy, trainer: L.Trainer) -> None:
+    three = problems(trainer)
+    rollouts = collect(policy, trainer, three, replace(DRAW, execute=False)).rollouts_B
+    seeds = [rollout_seed(9, "train", 4, p, m) for p in three for m in range(3)]
+    prompts = [policy.encode(p) for p in three for _ in range(3)]
+    assert [r.completion for r in rollouts] == policy.sample(prompts, seeds)
+    for other in ({"step": 5}, {"run_seed": 10}):
+        drawn = collect(policy, trainer, three, replace(DRAW, execute=False, **other)).rollouts_B
+        assert [r.completion.text for r in drawn] != [r.completion.text for r in rollouts]
+
+
+def test_a_structural_check_asks_nobody(policy: Policy, trainer: L.Trainer) -> None:
+    client = rollout_callback_of(trainer).client
+    before = client.usage
+    draw = replace(DRAW, group_size=1, greedy=True, execute=False)
+    rollouts = collect(policy, trainer, problems(trainer), draw).rollouts_B
+    assert client.usage == before
+    assert all(r.execution.answer is None for r in rollouts)
+    again = collect(policy, trainer, problems(trainer), replace(draw, run_seed=77)).rollouts_B
+    assert rollouts == again, "greedy decoding knows no seed"
+
+
+@pytest.mark.parametrize("evaluation", [False, True])
+def test_the_fallback_answers_in_evaluations_only(
+    policy: Policy, trainer: L.Trainer, evaluation: bool
+) -> None:
+    draw = replace(DRAW, evaluation=evaluation)
+    rollouts = collect(policy, trainer, problems(trainer), draw).rollouts_B
+    failed = [r for r in rollouts if not r.execution.direct and r.execution.answer is None]
+    assert failed, "the untrained policy writes workflows that do not run"
+    assert all((r.execution.fallback_usage != Usage()) == evaluation for r in failed)
+
+
+def test_a_trainer_without_rollout_callback_is_told_what_to_add(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"Add one: Trainer\(callbacks=\[RolloutCallback"):
+        rollout_callback_of(trainer_with(tmp_path))
+
+
+def test_a_callback_without_any_executor_is_refused(tmp_path: Path) -> None:
+    callback = RolloutCallback()
+    trainer: Any = trainer_with(tmp_path, callback)
+    trainer.datamodule = WorkflowDataModule()
+    with pytest.raises(ConfigError, match=r"rollout\.tiers is empty and rollout\.simulator is"):
+        callback.setup(trainer, L.LightningModule(), "fit")
+    with pytest.raises(RuntimeError, match="before its setup or after its teardown"):
+        callback.client  # noqa: B018
