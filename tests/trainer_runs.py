@@ -101,7 +101,7 @@ def write_settings(folder: Path, **changes: Any) -> Path:
     settings: dict[str, Any] = {
         "trainer.max_steps": 4,
         "trainer.val_check_interval": 2,
-        "model.policy.init_args.sampling.max_new_tokens": 120,
+        "model.policy.init_args.sampling.max_new_tokens": 90,
         "model.grpo.group_size": 4,
         "model.evaluation.samples": 1,
         "model.evaluation.at_start": False,

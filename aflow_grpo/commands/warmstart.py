@@ -54,6 +54,12 @@ def run_warmstart(arguments: Sequence[str]) -> int:
 
 
 def _show(report: WarmStartReport, output_dir: Path) -> None:
+    rates = report.rates
+    if rates is not None:
+        print(
+            f"valid as written on {rates.problems} validation problems: "
+            f"{rates.sampled['all']:.1%} sampled, {rates.greedy['all']:.1%} greedy"
+        )
     print(
         f"{report.parameters:,} parameters, loss {report.final_loss:.3f} nats per token, "
         f"{report.cpu_seconds:.0f} CPU seconds\n"
