@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from jsonargparse import set_parsing_settings
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -129,6 +130,9 @@ class TrainerCLI(LightningCLI):
 def run_trainer_verb(arguments: Sequence[str]) -> int:
     """Run `fit`, `validate` or `test` and return the exit code (see `__main__.main`)."""
     _quieten()
+    # The settings' own docstrings make the help; reading them takes a second.
+    helping = any(a == "-h" or a.partition("=")[0].endswith("help") for a in arguments)
+    set_parsing_settings(docstring_parse_attribute_docstrings=helping)
     sys.argv[1:] = [_resolve_config(a) for a in arguments]
     try:
         TrainerCLI()

@@ -177,7 +177,9 @@ class GRPOModule(L.LightningModule):
         """Everything that turns one boundary into the next: weights, counters, metrics."""
         self.at_boundary = False
         update = update_policy(self, collected.rollouts_B)
-        self._idle_steps = 0 if update.learned else self._idle_steps + 1
+        judged = any(not rollout.masked for rollout in collected.rollouts_B)
+        if judged:
+            self._idle_steps = 0 if update.learned else self._idle_steps + 1
         self.iteration += 1
         metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
         metrics["time/sample_s"] = collected.sample_s

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Any
 
 import lightning as L
@@ -178,15 +178,24 @@ class ProgressReporter(L.Callback):
 
 def _next_commands(trainer: L.Trainer) -> list[str]:
     """Commands that make sense after this run, to be copied as they are."""
-    configs = [
-        f"--config {shlex.quote(path)}"
-        for flag, path in pairwise([*sys.argv, ""])
-        for flag, path in [(flag, path) if "=" not in flag else flag.split("=", 1)]
-        if flag in ("--config", "-c")
-    ]
-    root = shlex.quote(str(trainer.default_root_dir))
-    chosen = " ".join([*configs, f"--trainer.default_root_dir {root}"])
-    lines = [f"aflow-grpo test {chosen} --ckpt_path last"]
+    root = ["--trainer.default_root_dir", str(trainer.default_root_dir)]
+    given = _without(sys.argv[2:], ("--ckpt_path", "--trainer.default_root_dir"))
+    lines = [shlex.join(["aflow-grpo", "test", *given, *root, "--ckpt_path", "last"])]
     if isinstance(trainer.logger, RunLogger):
-        lines.insert(0, f"mlflow ui --backend-store-uri {shlex.quote(trainer.logger.tracking_uri)}")
+        store = trainer.logger.tracking_uri
+        lines.insert(0, shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
     return lines
+
+
+def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:
+    """The arguments less the named options, given as ``--name value`` or as ``--name=value``."""
+    kept = []
+    values_to_skip = 0
+    for argument in arguments:
+        if values_to_skip:
+            values_to_skip -= 1
+        elif argument in options:
+            values_to_skip = 1
+        elif argument.split("=", 1)[0] not in options:
+            kept.append(argument)
+    return kept

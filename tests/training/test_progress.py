@@ -252,13 +252,14 @@ def test_next_commands_can_be_copied_whatever_the_paths_hold(
     overlay = str(root / "my [config].yaml")
     argv = ["aflow-grpo", "fit", "--config", "configs/quickstart.yaml", f"--config={overlay}"]
     argv += ["-c", "last one.yaml", "--trainer.max_steps", "3"]
+    argv += ["--ckpt_path", "last", "--trainer.default_root_dir=elsewhere"]
     lines = end_of_fit(root, argv, capsys, monkeypatch, logger=RunLogger(root))
     assert f"Run directory: {root}" in lines
     mlflow, test = [shlex.split(line) for line in lines[-2:]]
     assert mlflow == ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{root}/mlflow.db"]
     assert test == [
-        "aflow-grpo", "test", "--config", "configs/quickstart.yaml", "--config", overlay,
-        "--config", "last one.yaml", "--trainer.default_root_dir", str(root),
+        "aflow-grpo", "test", "--config", "configs/quickstart.yaml", f"--config={overlay}",
+        "-c", "last one.yaml", "--trainer.max_steps", "3", "--trainer.default_root_dir", str(root),
         "--ckpt_path", "last",
     ]  # fmt: skip
 
