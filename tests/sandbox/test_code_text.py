@@ -43,8 +43,8 @@ def test_broken_program_in_a_python_block_is_kept_for_its_error_message() -> Non
 
 @pytest.mark.parametrize("code", ["(" * 10_000, "\0", "-" * 50_000 + "1", "x = '\ud800'"])
 def test_hostile_text_is_no_crash(code: str) -> None:
-    parses(code)
-    extract_code(f"```python\n{code}\n```")
+    assert not parses(code)
+    assert extract_code(f"```python\n{code}\n```") == code
 
 
 def test_invalid_escape_raises_no_warning() -> None:
