@@ -52,7 +52,8 @@ def check(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, on two workers; arguments after -- go to pytest."""
     prepare(session)
-    arguments = session.posargs or ["-n", "2", "-m", "not slow"]
+    # A file stays on one worker, so that what its tests share is made once.
+    arguments = session.posargs or ["-n", "2", "--dist", "loadfile", "-m", "not slow"]
     run(session, "pytest", *arguments, env={"HF_HUB_OFFLINE": "1"})
 
 

@@ -29,7 +29,13 @@ LORA = {
 }
 Stop = tuple[int, str, int]
 """(completed iterations, moment of Ctrl-C, iteration that the checkpoint is then of)."""
-FULL_STOPS = [(0, "updating", 1), (1, "executing", 1), (2, "validating", 2), (3, "between", 3)]
+FULL_STOPS = [
+    (0, "updating", 1),
+    (1, "executing", 1),
+    (2, "validating", 2),
+    (2, "between", 2),
+    (2, "between", 2),
+]
 LORA_STOPS = [(1, "updating", 2), (2, "executing", 2)]
 
 
