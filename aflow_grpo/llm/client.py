@@ -83,7 +83,7 @@ class ExecutorClient:
         check_tiers(tiers)
         self._tiers = tuple(tiers)
         self._prices = [
-            find_price(tier.model, tier.price, key=f"llm.tiers[{index}].price")
+            find_price(tier.model, tier.price, key=f"rollout.tiers[{index}].price")
             for index, tier in enumerate(tiers)
         ]
         self._keys = [resolve_key(tier, index, keys=api_keys) for index, tier in enumerate(tiers)]

@@ -72,7 +72,7 @@ class Tier:
 
     def _wrong(self, key: str, expected: str) -> ConfigError:
         value = getattr(self, key)
-        return ConfigError(f"llm.tiers[{self.name}].{key}={value!r}: expected {expected}.")
+        return ConfigError(f"rollout.tiers[{self.name}].{key}={value!r}: expected {expected}.")
 
 
 def check_tiers(tiers: Sequence[Tier]) -> None:
@@ -82,16 +82,16 @@ def check_tiers(tiers: Sequence[Tier]) -> None:
         ConfigError: There is no tier, or two have one name.
     """
     if not tiers:
-        raise ConfigError("llm.tiers is empty: expected at least one tier.")
+        raise ConfigError("rollout.tiers is empty: expected at least one tier.")
     names = [tier.name for tier in tiers]
     if len(set(names)) != len(names):
-        raise ConfigError(f"llm.tiers have the names {names}: expected each name once.")
+        raise ConfigError(f"rollout.tiers have the names {names}: expected each name once.")
     seen: dict[str, str] = {}
     for tier in tiers:
         url = tier.base_url.rstrip("/")
         if url in seen:
             _LOG.warning(
-                "llm.tiers: %r and %r have the same base_url, so they fail together; "
+                "rollout.tiers: %r and %r have the same base_url, so they fail together; "
                 "give the second another provider.",
                 seen[url],
                 tier.name,
@@ -121,7 +121,7 @@ def resolve_key(
 
     Args:
         tier: Whose key.
-        index: Its position in `llm.tiers`, for the message.
+        index: Its position in `rollout.tiers`, for the message.
         keys: The configuration object: tier name -> key.
         environ: The environment; None: this process's.
 
@@ -136,8 +136,8 @@ def resolve_key(
     if from_environ:
         if from_yaml and from_yaml != from_environ:
             _LOG.warning(
-                "llm.tiers[%d].api_key differs from the variable %s, which comes first; "
-                "set llm.tiers[%d].api_key_env to the variable meant for tier %r.",
+                "rollout.tiers[%d].api_key differs from the variable %s, which comes first; "
+                "set rollout.tiers[%d].api_key_env to the variable meant for tier %r.",
                 *(index, tier.api_key_env, index, tier.name),
             )
         return from_environ
@@ -145,11 +145,11 @@ def resolve_key(
     if key:
         return key
     yaml_state = f"{variable} is not set" if variable else "empty"
-    env_state = tier.api_key_env or f"(llm.tiers[{index}].api_key_env is empty)"
+    env_state = tier.api_key_env or f"(rollout.tiers[{index}].api_key_env is empty)"
     raise ExecutorError(
         f"No API key for tier {tier.name!r}. Looked in (1) the environment variable "
         f"{env_state}: not set; "
-        f"(2) llm.tiers[{index}].api_key in the YAML file: {yaml_state}; "
+        f"(2) rollout.tiers[{index}].api_key in the YAML file: {yaml_state}; "
         f"(3) the configuration object's api_keys[{tier.name!r}]: not given. Set one of them, "
         "or use the simulator, which needs none."
     )

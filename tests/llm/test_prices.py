@@ -9,7 +9,7 @@ from aflow_grpo.llm.prices import PRICES, find_price
 
 
 def test_a_million_tokens_cost_what_the_list_says() -> None:
-    price = find_price("gpt-4o-mini", None, key="llm.tiers[0].price")
+    price = find_price("gpt-4o-mini", None, key="rollout.tiers[0].price")
     assert price.list_cost_usd(1_000_000, 0) == 0.15
     assert price.list_cost_usd(0, 1_000_000) == 0.60
     assert price.list_cost_usd(159, 152) == pytest.approx(159 * 0.15e-6 + 152 * 0.6e-6, rel=1e-12)
@@ -32,8 +32,8 @@ def test_an_override_without_cached_price_gives_no_discount() -> None:
 
 @pytest.mark.parametrize("model", ["gpt-4o-mini-x", "gpt-4o-mini ", "GPT-4o-mini", "gpt", ""])
 def test_an_unknown_model_names_itself_and_the_config_key(model: str) -> None:
-    with pytest.raises(ExecutorError, match=r"llm\.tiers\[3\]\.price") as caught:
-        find_price(model, None, key="llm.tiers[3].price")
+    with pytest.raises(ExecutorError, match=r"rollout\.tiers\[3\]\.price") as caught:
+        find_price(model, None, key="rollout.tiers[3].price")
     assert repr(model) in str(caught.value)
 
 

@@ -32,7 +32,7 @@ SECRET = "sk-very-secret-0123456789"
     ],
 )
 def test_a_wrong_setting_is_named(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"llm\.tiers\[.*\]\.{field}=.*expected"):
+    with pytest.raises(ConfigError, match=rf"rollout\.tiers\[.*\]\.{field}=.*expected"):
         Tier(**{field: value})
 
 
@@ -67,7 +67,7 @@ def test_a_missing_key_names_all_three_places() -> None:
     with pytest.raises(ExecutorError) as caught:
         resolve_key(Tier(name="backup", api_key="${MINE}", api_key_env="THEIRS"), 1, environ={})
     message = str(caught.value)
-    for part in ("'backup'", "THEIRS", "llm.tiers[1].api_key", "MINE is not set", "api_keys["):
+    for part in ("'backup'", "THEIRS", "rollout.tiers[1].api_key", "MINE is not set", "api_keys["):
         assert part in message
 
 
@@ -80,7 +80,7 @@ def test_two_different_keys_are_warned_of_without_being_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     resolve_key(Tier(api_key="sk-yaml-key"), 0, environ={"OPENAI_API_KEY": SECRET})
-    assert "llm.tiers[0].api_key_env" in caplog.text
+    assert "rollout.tiers[0].api_key_env" in caplog.text
     assert SECRET not in caplog.text
     assert "sk-yaml-key" not in caplog.text
 
