@@ -96,8 +96,10 @@ def example_view(rollout: Rollout) -> RenderableType:
         parts.append(Text(f"  {execution.status}: {execution.message}"))
     gold = f" (gold {rollout.problem.answer})" if rollout.problem.domain != "code" else ""
     verdict = "right" if rollout.score.correct else "wrong"
-    answer = execution.answer if execution.answer is not None else "none"
-    parts.append(Text(f"  answer, {verdict}: {answer.strip()}{gold}"))
+    if execution.answer is None:
+        parts.append(Text(f"  no answer{gold}"))
+    else:
+        parts.append(Text(f"  answer, {verdict}: {execution.answer.strip()}{gold}"))
     parts.append(
         Text(
             f"  reward {reward.total:+.2f}: correctness {reward.correctness:.0f}, efficiency "
