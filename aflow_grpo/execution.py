@@ -53,8 +53,8 @@ class ExecutionSettings:
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s <= self.total_timeout_s:
             raise ConfigError(
-                f"execution.timeout_s={self.timeout_s:g} and "
-                f"execution.total_timeout_s={self.total_timeout_s:g}: expected "
+                f"rollout.execution.timeout_s={self.timeout_s:g} and "
+                f"rollout.execution.total_timeout_s={self.total_timeout_s:g}: expected "
                 "0 < timeout_s <= total_timeout_s. Raise total_timeout_s or lower timeout_s."
             )
 

@@ -88,7 +88,7 @@ _TOKEN = re.compile(r"\w{1,16}|[^\w\s]")
 
 def _require(holds: bool, key: str, expected: str, given: float) -> None:
     if not (holds and math.isfinite(given)):
-        raise ConfigError(f"reward.{key}: expected {expected}, got {given}")
+        raise ConfigError(f"rollout.reward.{key}: expected {expected}, got {given}")
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ class RewardWeights:
             _require(value >= 0, f"weights.{name}", "a number of at least 0", value)
         if not math.isclose(sum(values.values()), POINTS, abs_tol=1e-6):
             raise ConfigError(
-                f"reward.weights: the five weights must sum to 100, got "
+                f"rollout.reward.weights: the five weights must sum to 100, got "
                 f"{sum(values.values()):g} from {values}"
             )
 
@@ -150,7 +150,7 @@ collapses to invalid text: kept for comparison."""
 
 @dataclass(frozen=True)
 class RewardSettings:
-    """How rewards are computed; the config section `reward`."""
+    """How rewards are computed; the config section `rollout.reward`."""
 
     preset: Literal["ordered", "literal", "custom"] = "ordered"
     """`ordered`: total = points / 10 + penalty, with the order of the module docstring checked;
@@ -224,11 +224,12 @@ def _check_order(settings: RewardSettings) -> None:
         lowest, highest = base[better], base[worse] + extra[worse]
         if lowest <= highest:
             raise ConfigError(
-                f"reward.preset=ordered promises that '{better.value}' beats '{worse.value}', but "
-                f"with these reward.weights and reward.penalties the first can fall to {lowest:g} "
+                f"rollout.reward.preset=ordered promises that '{better.value}' beats "
+                f"'{worse.value}', but with these reward.weights and reward.penalties the first "
+                f"can fall to {lowest:g} "
                 f"and the second reach {highest:g}; move the weights towards correctness, make "
                 "the penalties more severe from one outcome to the next, or choose "
-                "reward.preset=custom"
+                "rollout.reward.preset=custom"
             )
 
 

@@ -44,9 +44,13 @@ class RolloutSettings:
 
     def __post_init__(self) -> None:
         if self.concurrency < 1:
-            raise ConfigError(f"rollout.concurrency={self.concurrency}: expected at least 1.")
+            raise ConfigError(
+                f"rollout.rollout.concurrency={self.concurrency}: expected at least 1."
+            )
         if self.deadline_s <= 0:
-            raise ConfigError(f"rollout.deadline_s={self.deadline_s:g}: expected more than 0.")
+            raise ConfigError(
+                f"rollout.rollout.deadline_s={self.deadline_s:g}: expected more than 0."
+            )
 
 
 @dataclass(frozen=True)
@@ -178,7 +182,9 @@ class RolloutEngine:
         return self._reward_of(request, execution, score)
 
     def _too_late(self, request: RolloutRequest) -> Rollout:
-        message = f"rollout.deadline_s={self._settings.deadline_s:g} passed before it ended."
+        message = (
+            f"rollout.rollout.deadline_s={self._settings.deadline_s:g} passed before it ended."
+        )
         execution = Execution(Status.UNAVAILABLE, fault_kind=FaultKind.DEADLINE, message=message)
         return self._reward_of(request, execution, Score(0.0, correct=False))
 

@@ -43,11 +43,11 @@ class DomainMix:
         shares = {domain: self.share(domain) for domain in DOMAINS}
         for domain, share in shares.items():
             if not 0 <= share <= 1:
-                raise ConfigError(f"mix.{domain} is {share}, expected a share from 0 to 1")
+                raise ConfigError(f"data.mix.{domain} is {share}, expected a share from 0 to 1")
         if abs(sum(shares.values()) - 1) > _TOLERANCE:
             given = " + ".join(f"{domain} {share}" for domain, share in shares.items())
             raise ConfigError(
-                f"mix: {given} = {sum(shares.values()):.6g}, expected shares that sum to 1. "
+                f"data.mix: {given} = {sum(shares.values()):.6g}, expected shares that sum to 1. "
                 "Give all three (a domain that you leave out keeps its default)."
             )
 
@@ -90,8 +90,9 @@ class ProportionalSampler:
         for domain, pool in self._pools.items():
             if mix.share(domain) > 0 and not pool:
                 raise ConfigError(
-                    f"mix.{domain} is {mix.share(domain)}, but the data hold no {domain} problems. "
-                    f"Set mix.{domain} to 0 and raise another share, or add {domain} problems."
+                    f"data.mix.{domain} is {mix.share(domain)}, but the data hold no {domain} "
+                    f"problems. Set data.mix.{domain} to 0 and raise another share, or add "
+                    f"{domain} problems."
                 )
         self._batch_size, self._seed = batch_size, seed
         self._slice = slice(rank * batch_size // world_size, (rank + 1) * batch_size // world_size)

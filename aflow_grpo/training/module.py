@@ -59,7 +59,8 @@ class GRPOModule(L.LightningModule):
     ) -> None:
         super().__init__()
         # Adapters can be switched off to get the reference; full fine-tuning needs a copy.
-        policy.kl_reference = grpo.loss.kl_coef > 0 and policy.lora is None
+        if grpo.loss.kl_coef > 0 and policy.lora is None:
+            policy.kl_reference = True
         self.policy = policy
         self.grpo = grpo
         self.optimizer_settings = optimizer

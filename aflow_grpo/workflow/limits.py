@@ -30,7 +30,7 @@ class InterpreterLimits:
         """Refuses limits that are not positive."""
         for name, value in vars(self).items():
             if value <= 0:
-                raise ConfigError(f"interpreter.{name}={value}: expected a number above 0")
+                raise ConfigError(f"rollout.interpreter.{name}={value}: expected a number above 0")
 
     @property
     def max_suspensions(self) -> int:

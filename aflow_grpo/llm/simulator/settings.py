@@ -40,12 +40,16 @@ class SimulatorSettings:
         rates = ("rate_429", "rate_500", "rate_hang", "rate_malformed")
         for name in rates:
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"simulator.{name}={getattr(self, name)!r}: expected 0 to 1.")
+                raise ConfigError(
+                    f"rollout.simulator.{name}={getattr(self, name)!r}: expected 0 to 1."
+                )
         if self.rate_429 + self.rate_500 + self.rate_hang > 1:
             raise ConfigError(
-                "simulator.rate_429 + rate_500 + rate_hang is more than 1: one attempt fails in "
-                "one way only. Lower them."
+                "rollout.simulator.rate_429 + rate_500 + rate_hang is more than 1: one attempt "
+                "fails in one way only. Lower them."
             )
         for name in ("noise", "latency_ms", "retry_after_s"):
             if getattr(self, name) < 0:
-                raise ConfigError(f"simulator.{name}={getattr(self, name)!r}: expected 0 or more.")
+                raise ConfigError(
+                    f"rollout.simulator.{name}={getattr(self, name)!r}: expected 0 or more."
+                )
