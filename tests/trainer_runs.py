@@ -8,6 +8,8 @@ import atexit
 import functools
 import hashlib
 import json
+import multiprocessing
+import multiprocessing.process
 import os
 import shutil
 import signal
@@ -35,13 +37,17 @@ __all__ = [
     "TERMINATED",
     "Interrupt",
     "Spending",
+    "assert_equal_checkpoints",
     "checkpoint_of",
     "digest",
+    "journaled_calls",
     "metrics_of",
     "new_root",
+    "paid_calls",
     "run_ids",
     "run_verb",
     "spent_usd",
+    "start_verb",
     "write_settings",
 ]
 
@@ -59,6 +65,19 @@ def run_verb(*arguments: str | Path) -> int:
         sys.argv = argv
         for name, handler in zip((signal.SIGINT, signal.SIGTERM), handlers, strict=True):
             signal.signal(name, handler)
+
+
+def start_verb(*arguments: str | Path) -> multiprocessing.process.BaseProcess:
+    """`run_verb` in a process of its own, forked from a server that has imported everything."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["trainer_runs", "aflow_grpo.cli"])
+    process = context.Process(target=_run_and_exit, args=(arguments,))
+    process.start()
+    return process
+
+
+def _run_and_exit(arguments: tuple[str | Path, ...]) -> None:
+    raise SystemExit(run_verb(*arguments))
 
 
 @contextmanager
@@ -138,6 +157,15 @@ def checkpoint_of(root: Path, name: str = "last") -> dict[str, Any]:
     return loaded
 
 
+def assert_equal_checkpoints(one: Path, other: Path) -> None:
+    """The last checkpoints of two runs: weights, optimiser, schedule, our own state; to the bit."""
+    first, second = checkpoint_of(one), checkpoint_of(other)
+    for part in ("state_dict", "optimizer_states", "lr_schedulers"):
+        torch.testing.assert_close(first[part], second[part], rtol=0, atol=0)
+    for part in ("aflow_grpo", "global_step"):
+        assert first[part] == second[part]
+
+
 def digest(state: dict[str, torch.Tensor]) -> str:
     """sha256 over names and bits of a state dict."""
     total = hashlib.sha256()
@@ -168,14 +196,15 @@ def metrics_of(root: Path, verb: str = "fit") -> dict[tuple[str, int], float]:
 
 
 class Spending(L.Callback):
-    """Keeps what a run was billed in a file of its run directory."""
+    """Keeps what a run was billed, and for how many calls, in a file of its run directory."""
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write it down; this callback comes before the one that closes the client."""
-        billed = rollout_callback_of(trainer).client.usage.billed_usd
+        client = rollout_callback_of(trainer).client
+        calls = sum(tier.answered for tier in client.counters.values())
         path = Path(trainer.default_root_dir) / "spent.json"
         earlier = json.loads(path.read_text()) if path.exists() else []
-        path.write_text(json.dumps([*earlier, billed]))
+        path.write_text(json.dumps([*earlier, [client.usage.billed_usd, calls]]))
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
@@ -186,61 +215,109 @@ class Spending(L.Callback):
 
 def spent_usd(root: Path) -> list[float]:
     """What each run in `root` that had a `Spending` callback was billed."""
-    spent: list[float] = json.loads((root / "spent.json").read_text())
-    return spent
+    return [usd for usd, _ in json.loads((root / "spent.json").read_text())]
+
+
+def paid_calls(root: Path) -> list[int]:
+    """How many calls each of these runs paid for."""
+    return [calls for _, calls in json.loads((root / "spent.json").read_text())]
+
+
+def journaled_calls(root: Path) -> int:
+    """How many answers the journal of `root` holds."""
+    with sqlite3.connect(root / "journal.db") as database:
+        return int(database.execute("select count(*) from calls").fetchone()[0])
+
+
+class _Bomb:
+    """Kills the process that pickles it."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        os.kill(os.getpid(), signal.SIGKILL)
+        raise AssertionError("still alive")
 
 
 class Interrupt(L.Callback):
-    """Presses Ctrl-C once, at a chosen moment.
+    """Sends this process a signal, once, at a chosen moment.
 
     Args:
         iteration: Completed iterations before it.
         moment: ``between`` two steps, while workflows are ``executing``, while the policy is
-            ``updating``, or while it is ``validating``.
+            ``updating`` (nothing changed yet) or ``stepping`` (between two optimiser steps of one
+            update), while it is ``validating``, in the last evaluation (``judging``), or in the
+            middle of ``saving`` a checkpoint (SIGKILL only).
+        name: The signal.
     """
 
-    def __init__(self, iteration: int, moment: str) -> None:
+    def __init__(self, iteration: int, moment: str, name: str = "SIGINT") -> None:
         self._iteration = iteration
         self._moment = moment
+        self._signal = signal.Signals[name]
         self._over = threading.Event()
 
-    def _now(self, pl_module: Any, moment: str) -> bool:
+    def _at(self, pl_module: Any, moment: str) -> None:
+        if self._is(pl_module, moment):
+            self._send()
+
+    def _is(self, pl_module: Any, moment: str) -> bool:
         due = moment == self._moment and pl_module.iteration == self._iteration
         return due and not self._over.is_set()
+
+    def _send(self) -> None:
+        self._over.set()
+        os.kill(os.getpid(), self._signal)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """Between two steps; and the start of a watch for executor calls."""
-        if self._now(pl_module, "between"):
-            raise KeyboardInterrupt
-        if self._now(pl_module, "executing"):
-            client = rollout_callback_of(trainer).client
-            threading.Thread(target=self._press_when_paying, args=(client,), daemon=True).start()
+        self._at(pl_module, "between")
+        self._watch(trainer, pl_module, "executing")
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """The module's last evaluation comes next."""
+        self._watch(trainer, pl_module, "judging")
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """And here, when it is made up for; the checkpoint is loaded by now."""
+        self._watch(trainer, pl_module, "judging")
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Too late for a watch."""
-        if pl_module.iteration > self._iteration:
+        if self._moment == "executing" and pl_module.iteration > self._iteration:
             self._over.set()
 
+    def on_before_backward(self, trainer: L.Trainer, pl_module: Any, loss: Any) -> None:
+        """In an update that has changed nothing yet."""
+        self._at(pl_module, "updating")
+
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Any) -> None:
-        """In the middle of an update."""
-        if self._now(pl_module, "updating"):
-            self._over.set()
-            os.kill(os.getpid(), signal.SIGINT)
+        """In an update that has made a step and has one to make."""
+        if not pl_module.at_boundary:
+            self._at(pl_module, "stepping")
 
     def on_validation_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
         """In the middle of a validation."""
-        if self._now(pl_module, "validating"):
-            raise KeyboardInterrupt
+        self._at(pl_module, "validating")
 
-    def _press_when_paying(self, client: Any) -> None:
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]
+    ) -> None:
+        """Let the writing of the file be the end."""
+        if self._is(pl_module, "saving"):
+            checkpoint["bomb"] = _Bomb()
+
+    def _watch(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
+        if self._is(pl_module, moment):
+            client = rollout_callback_of(trainer).client
+            threading.Thread(target=self._send_when_paying, args=(client,), daemon=True).start()
+
+    def _send_when_paying(self, client: Any) -> None:
         before = client.usage.calls
         while not self._over.wait(0.001):
             if client.usage.calls > before:
-                self._over.set()
-                os.kill(os.getpid(), signal.SIGINT)
+                self._send()

@@ -1,9 +1,9 @@
 """Checkpoints: always the last optimiser-step boundary, always a whole file.
 
 `last.ckpt` is written every `every_n_iterations`, at the end, and when an exception or a signal
-ends the run, unless that happened in the middle of an update, when the previous `last.ckpt`
-stands. Whatever Lightning was in the middle of, its counters are saved as of the boundary, so that
-a resumed run validates where the uninterrupted one does.
+ends the run, unless that happened between an update's first optimiser step and its end, when the
+previous `last.ckpt` stands. Whatever Lightning was in the middle of, its counters are saved as of
+the boundary, so that a resumed run validates where the uninterrupted one does.
 
 `AtomicCheckpointIO` writes beside the target, syncs and renames, so that a kill at any moment
 leaves either the old file or the new one (Lightning's own writer copies across file systems).
@@ -19,7 +19,6 @@ import lightning as L
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
-from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.errors import ConfigError
 
@@ -55,7 +54,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Write to a temporary file beside `path`, sync it, and rename it into place."""
         target = Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.part")
+        # One name: what a killed writer left behind is overwritten.
+        temporary = target.with_name(f".{target.name}.part")
         try:
             with temporary.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -88,17 +88,7 @@ class BoundaryCheckpoint(Checkpoint):
         self._every = every_n_iterations
         self._keep_every = keep_every_n_iterations
         self._saved_at = -1
-        self._validated_at = 0
-        """The iteration after which validation inside `fit` last ended; before the first, none."""
         self._started = False
-
-    def state_dict(self) -> dict[str, int]:
-        """Whether the boundary's validation has been done."""
-        return {"validated_at": self._validated_at}
-
-    def load_state_dict(self, state_dict: dict[str, int]) -> None:
-        """Restore what `state_dict` gave."""
-        self._validated_at = state_dict["validated_at"]
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: Any, checkpoint: dict[str, Any]
@@ -107,17 +97,12 @@ class BoundaryCheckpoint(Checkpoint):
         _settle_progress(
             checkpoint["loops"]["fit_loop"],
             pl_module.iteration,
-            validated=self._validated_at == pl_module.iteration,
+            validated=pl_module.validated_at == pl_module.iteration,
         )
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """From here on there is something to save."""
         self._started = True
-
-    def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Note that this boundary has been validated."""
-        if trainer.state.fn is TrainerFn.FITTING:
-            self._validated_at = pl_module.iteration
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int

@@ -13,11 +13,14 @@ Not here: how workflows run (`rollout_callback`), what is printed (`progress`), 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from math import fsum
 from typing import Any
 
 import lightning as L
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 from lightning.pytorch.utilities.types import STEP_OUTPUT, OptimizerLRScheduler
 from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
@@ -73,7 +76,12 @@ class GRPOModule(L.LightningModule):
         self.example: Rollout | None = None
         """One rollout of the last full evaluation, to be shown."""
         self.at_boundary = True
-        """False in the middle of an update, when weights and optimiser do not belong together."""
+        """False from an iteration's first optimiser step until its counters are right again."""
+        self.validated_at = 0
+        """The iteration after which validation inside `fit` last ended; before the first, none."""
+        self.cost_usd = 0.0
+        """List cost of every rollout since the run began, evaluations and fallbacks included."""
+        self._critical: ExitStack | None = None
         self._evaluated_at = -1
         self._optimizer_steps = 0
         self._idle_steps = 0
@@ -113,6 +121,8 @@ class GRPOModule(L.LightningModule):
             "quick_evaluations": self._quick_evaluations,
             "evaluations": self.evaluations,
             "evaluated_at": self._evaluated_at,
+            "validated_at": self.validated_at,
+            "cost_usd": self.cost_usd,
             "policy": self.policy.fingerprint(),
         }
 
@@ -134,22 +144,27 @@ class GRPOModule(L.LightningModule):
         self._quick_evaluations = int(state["quick_evaluations"])
         self.evaluations = list(state["evaluations"])
         self._evaluated_at = int(state["evaluated_at"])
+        self.validated_at = int(state["validated_at"])
+        self.cost_usd = float(state["cost_usd"])
         self._optimizer_steps = int(checkpoint["global_step"])
 
     # Training
 
     def on_fit_start(self) -> None:
-        """Make up for the last evaluation of a run that was stopped after its last step.
+        """Make up for the last evaluations of a run that was stopped after its last step.
 
         Lightning finds no step left to do and would call neither `on_train_start` nor `_end`.
         """
-        done = 0 <= self.trainer.max_steps <= self._optimizer_steps
-        if done and self._evaluated_at != self.iteration:
+        if not 0 <= self.trainer.max_steps <= self._optimizer_steps:
+            return
+        if self._validation_due and self.validated_at != self.iteration:
+            self._quick_validation()
+        if self._evaluated_at != self.iteration:
             self.on_train_end()
 
     def on_train_start(self) -> None:
         """Full evaluation before the first step of a new run."""
-        if self.iteration == 0 and self.evaluation.at_start:
+        if self.iteration == 0 and self._evaluated_at != 0 and self.evaluation.at_start:
             self._full_evaluation()
 
     def on_train_end(self) -> None:
@@ -169,25 +184,52 @@ class GRPOModule(L.LightningModule):
         self.policy.eval()
         collected = collect(self.policy, self.trainer, batch, draw)
         self.policy.train()
-        with deferred_interrupt():
-            self._update(collected)
+        self._update(collected)
         self._check_idle()
         return None
 
     def _update(self, collected: Collected) -> None:
-        """Everything that turns one boundary into the next: weights, counters, metrics."""
-        self.at_boundary = False
-        update = update_policy(self, collected.rollouts_B)
-        judged = any(not rollout.masked for rollout in collected.rollouts_B)
-        if judged:
-            self._idle_steps = 0 if update.learned else self._idle_steps + 1
-        self.iteration += 1
-        metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
-        metrics["time/sample_s"] = collected.sample_s
-        metrics["time/execute_s"] = collected.wait_s
-        metrics["time/update_s"] = update.seconds
-        self._log(metrics)
-        self.at_boundary = True
+        """Everything that turns one boundary into the next: weights, counters, metrics.
+
+        Until the first optimiser step an interrupt discards the iteration, whose rollouts the
+        journal keeps; from then on it waits for the next boundary.
+        """
+        with ExitStack() as critical:
+            self._critical = critical
+            update = update_policy(self, collected.rollouts_B)
+            self._leave_boundary()
+            if any(not rollout.masked for rollout in collected.rollouts_B):
+                self._idle_steps = 0 if update.learned else self._idle_steps + 1
+            self.iteration += 1
+            self._count_cost(collected.rollouts_B)
+            metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
+            metrics["train/cost_usd_total"] = self.cost_usd
+            metrics["time/sample_s"] = collected.sample_s
+            metrics["time/execute_s"] = collected.wait_s
+            metrics["time/update_s"] = update.seconds
+            self._log(metrics)
+            self.at_boundary = True
+            self._critical = None
+
+    def on_before_backward(self, loss: torch.Tensor) -> None:
+        """SIGTERM abandons an update that has changed nothing yet."""
+        if self.at_boundary and self.trainer.received_sigterm:
+            raise SIGTERMException
+
+    def on_before_optimizer_step(self, optimizer: Any) -> None:
+        """From here on the update has to be finished."""
+        self._leave_boundary()
+
+    def _leave_boundary(self) -> None:
+        if self._critical is not None and self.at_boundary:
+            self._critical.enter_context(deferred_interrupt())
+            self.at_boundary = False
+
+    def _count_cost(self, rollouts: Sequence[Rollout]) -> None:
+        """Counted rollout by rollout in their order: the sum is the same to the bit every time."""
+        self.cost_usd += fsum(
+            r.execution.usage.cost_usd + r.execution.fallback_usage.cost_usd for r in rollouts
+        )
 
     def _check_idle(self) -> None:
         if self._idle_steps >= self.grpo.max_idle_steps:
@@ -222,8 +264,10 @@ class GRPOModule(L.LightningModule):
             )
         else:
             self._log(valid_rate(self._greedy, "val"))
+        self._count_cost(self._greedy)
         self._quick_evaluations += 1
         self._greedy = []
+        self.validated_at = self.iteration
 
     def on_test_epoch_end(self) -> None:
         """Log what the batches gave."""
@@ -237,6 +281,20 @@ class GRPOModule(L.LightningModule):
     def _quick_executes(self) -> bool:
         every = self.evaluation.execute_every
         return every > 0 and (self._quick_evaluations + 1) % every == 0
+
+    @property
+    def _validation_due(self) -> bool:
+        """Whether Lightning validates after this iteration."""
+        every = self.trainer.val_check_interval
+        return isinstance(every, int) and self.iteration % every == 0
+
+    def _quick_validation(self) -> None:
+        """What Lightning's validation inside `fit` does, outside its loop."""
+        batches = self.trainer.datamodule.val_dataloader()  # type: ignore[attr-defined]
+        for index, batch in enumerate(batches):
+            self.validation_step(batch, index)
+        if self._greedy:
+            self.on_validation_epoch_end()
 
     def _full_evaluation(self) -> None:
         problems: Sequence[Problem] = self.trainer.datamodule.problems("val")  # type: ignore[attr-defined]
@@ -271,6 +329,7 @@ class GRPOModule(L.LightningModule):
         metrics = rollout_metrics(self._sampled, split)
         metrics |= rollout_metrics(self._greedy, split, greedy=True)
         self._log(metrics)
+        self._count_cost([*self._sampled, *self._greedy])
         log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, split)
         self.example = choose_example(self._greedy)
         self._sampled, self._greedy = [], []

@@ -78,7 +78,7 @@ class ProgressReporter(L.Callback):
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One more iteration."""
-        text = self._headline(trainer)
+        text = self._headline(trainer, pl_module.cost_usd)
         if self._live is not None:
             self._live.update(self._task, completed=pl_module.iteration, description=text)
         elif pl_module.iteration % self._every == 0 or pl_module.iteration == 1:
@@ -160,9 +160,8 @@ class ProgressReporter(L.Callback):
             self._live.stop()
             self._live = None
 
-    def _headline(self, trainer: L.Trainer) -> str:
+    def _headline(self, trainer: L.Trainer, spent: float) -> str:
         metrics = trainer.callback_metrics
-        spent = rollout_callback_of(trainer).client.usage.cost_usd
         if metrics["train/status/unavailable"] == 1:
             return f"no workflow could be judged: the executor was unavailable  ${spent:.3f}"
         return (

@@ -41,6 +41,7 @@ class UpdateReport:
 def update_policy(module: GRPOModule, rollouts_B: Sequence[Rollout]) -> UpdateReport:
     """Update `module.policy` from one batch of rollouts."""
     started = time.perf_counter()
+    module.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr] # of an abandoned one
     settings = module.grpo
     rewards_B = torch.tensor([r.reward.total for r in rollouts_B], dtype=torch.float64)
     groups_B = torch.tensor([r.group for r in rollouts_B])
