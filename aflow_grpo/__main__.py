@@ -6,9 +6,15 @@ trainer verbs are in `cli.py` (a LightningCLI), the others in `commands/`.
 
 from __future__ import annotations
 
+import atexit
+import gc
+import logging
 import os
 import sys
+import time
 from collections.abc import Sequence
+
+from aflow_grpo.training.interrupts import Terminated, stop_signals
 
 __all__ = ["main"]
 
@@ -16,13 +22,26 @@ _TRAINER_VERBS = ("fit", "validate", "test")
 _USAGE = """usage: aflow-grpo VERB [options]
 
   fit        train a policy             aflow-grpo fit --config configs/quickstart.yaml
+             try one step, forecast     aflow-grpo fit --config … --preflight
   validate   judge it on data.val       aflow-grpo validate --config … --ckpt_path last
   test       judge it on data.test      aflow-grpo test --config … --ckpt_path last
   warmstart  make the tiny policy anew  aflow-grpo warmstart --output_dir DIR
 
 aflow-grpo VERB --help lists every option of a verb."""
 
-EXIT_OK, EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 1, 2, 130, 143
+_DEFAULTS = {
+    # Nothing leaves the machine unasked: neither look-ups of files that are here nor statistics.
+    "HF_HUB_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    # And MLflow says only what a user can do something about.
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+"""Environment variables that libraries read when they are imported; a user's own settings win."""
+
+EXIT_OK, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 2, 130, 143
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,22 +58,37 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print(__version__)
         return EXIT_OK
+    verb = arguments[0]
     try:
-        return _run(arguments[0], arguments)
+        with stop_signals(verb):
+            return _run(verb, arguments)
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
+    except Terminated:
+        return _stopped(verb, "terminated", EXIT_TERMINATED)
+
+
+def _stopped(verb: str, how: str, code: int) -> int:
+    print(f"\naflow-grpo {verb}: {how}.", file=sys.stderr)
+    return code
 
 
 def _run(verb: str, arguments: list[str]) -> int:
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in _DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    # On import it deplores a package that would be of no use here.
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    # What torch and MLflow leave behind takes seconds to collect, for nothing: the process ends.
+    atexit.register(gc.freeze)
     if verb in _TRAINER_VERBS:
         if sys.stdout.isatty() or verb == "fit":
             print(f"aflow-grpo {verb}: loading …", flush=True)
+        started = time.perf_counter()
+        # On some processors it says, when imported, that it will not fetch a kernel from the hub.
+        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
         from aflow_grpo.cli import run_trainer_verb
 
-        return run_trainer_verb(arguments)
+        return run_trainer_verb(arguments, started)
     if verb == "warmstart":
         from aflow_grpo.commands.warmstart import run_warmstart
 

@@ -8,35 +8,57 @@ names another logger.
 
 from __future__ import annotations
 
-import difflib
 import logging
-import re
 import signal
 import sys
+import time
 import warnings
 from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
+import lightning as L
 from jsonargparse import set_parsing_settings
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aflow_grpo.assets import shipped_path
-from aflow_grpo.errors import AFlowError
+from aflow_grpo.errors import AFlowError, ConfigError
+from aflow_grpo.mistakes import explain, refuse_ignored
 from aflow_grpo.training.checkpoint import AtomicCheckpointIO, BoundaryCheckpoint, last_checkpoint
 from aflow_grpo.training.datamodule import WorkflowDataModule
+from aflow_grpo.training.interrupts import Terminated
 from aflow_grpo.training.module import GRPOModule
+from aflow_grpo.training.preflight import Preflight
 from aflow_grpo.training.progress import ProgressReporter
 from aflow_grpo.training.rollout_callback import RolloutCallback
-from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, read_run_id
+from aflow_grpo.training.run_directory import RunDirectory, storage_trouble
+from aflow_grpo.training.tracking import ConfigArtifact, start_run
 
 __all__ = ["TerseParser", "TrainerCLI", "run_trainer_verb"]
 
-EXIT_OK, EXIT_SETTINGS = 0, 2
+EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
 EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + int(signal.SIGINT), 128 + int(signal.SIGTERM)
+_CONTINUE = "The same command with `--ckpt_path last` continues."
 _VERBS = ("fit", "validate", "test")
-_UNKNOWN_OPTION = re.compile(r"(?:option '|arguments: --)([\w.]+)")
+_PREFLIGHT_HELP = (
+    "Make one iteration of the run, print what it shows (direct execution, lengths, memory, time, "
+    "cost, settings known to fail) and a forecast of the whole run, and keep nothing but the "
+    "executor's answers, which the run will then not pay for again. Your own trainer.callbacks, "
+    "trainer.logger and trainer.profiler are left out."
+)
+_PREFLIGHT_TRAINER = {
+    "logger": False,
+    "callbacks": None,
+    "profiler": None,
+    "enable_checkpointing": False,
+    "min_steps": None,
+    "min_epochs": None,
+}
+"""Whatever would write files or keep the trainer from stopping after one iteration."""
 
 
 class TerseParser(LightningArgumentParser):
@@ -45,8 +67,14 @@ class TerseParser(LightningArgumentParser):
     Options are not abbreviated: a mistyped one would silently be taken for another.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, verb: str = "", **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+        self.verb = verb
+
+    @property
+    def option_names(self) -> list[str]:
+        """Every option, without its dashes."""
+        return [option.lstrip("-") for option in self._option_string_actions]
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print `message` and leave with code 2."""
@@ -54,19 +82,23 @@ class TerseParser(LightningArgumentParser):
             super().error(message, ex)
         parser = getattr(ex, "subcommand_parser", None) or self
         program = parser.prog.replace(" [options]", "")
-        unknown = _UNKNOWN_OPTION.search(message)
-        options = [option.lstrip("-") for option in parser._option_string_actions]
-        near = difflib.get_close_matches(unknown[1], options, n=1) if unknown else []
-        hint = f" Did you mean {near[0]}?" if near else ""
-        print(f"{program}: {message.rstrip('.')}.{hint}", file=sys.stderr)
+        print(f"{program}: {explain(message, parser.option_names)}", file=sys.stderr)
         print(f"`{program} --help` lists every option.", file=sys.stderr)
         self.exit(EXIT_SETTINGS)
 
 
 class TrainerCLI(LightningCLI):
-    """LightningCLI with the always-present callbacks, run directories and MLflow."""
+    """LightningCLI with the always-present callbacks, run directories and MLflow.
 
-    def __init__(self, **kwargs: Any) -> None:
+    Args:
+        stack: Leaves the run's directory when it is closed.
+        started: `time.perf_counter()` when the command began; default is now.
+    """
+
+    def __init__(self, stack: ExitStack, started: float | None = None, **kwargs: Any) -> None:
+        self._stack = stack
+        self._started = time.perf_counter() if started is None else started
+        self._preflight: Preflight | None = None
         base = [str(shipped_path("configs/base.yaml"))]
         super().__init__(
             GRPOModule,
@@ -79,7 +111,7 @@ class TrainerCLI(LightningCLI):
             parser_class=TerseParser,
             parser_kwargs={
                 "prog": "aflow-grpo",
-                **{verb: {"default_config_files": base} for verb in _VERBS},
+                **{verb: {"default_config_files": base, "verb": verb} for verb in _VERBS},
             },
             **kwargs,
         )
@@ -91,67 +123,150 @@ class TrainerCLI(LightningCLI):
         return {verb: verbs[verb] for verb in _VERBS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """The always-present callbacks, and one seed for everything."""
+        """The always-present callbacks, one seed for everything, and what only one verb has."""
+        if isinstance(parser, TerseParser) and parser.verb == "fit":
+            parser.add_argument("--preflight", action="store_true", help=_PREFLIGHT_HELP)
         parser.add_lightning_class_args(RolloutCallback, "rollout")
         parser.add_lightning_class_args(BoundaryCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ProgressReporter, "progress")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
-    def before_instantiate_classes(self) -> None:
-        """Resolve ``--ckpt_path last`` before Lightning looks for a ModelCheckpoint."""
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        """Parse, and complain about what would be ignored or fail late."""
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        verb_parser = self._parser(self.config.subcommand)
+        assert isinstance(verb_parser, TerseParser)
+        refuse_ignored(config, verb_parser.option_names)
+        _check_trainer_settings(config)
+
+    def _parse_ckpt_path(self) -> None:
+        """Not here: Lightning's reads hyperparameters that our checkpoints do not hold."""
+
+    def instantiate_classes(self) -> None:
+        """Enter the run's directory before anything in it is touched."""
         config = self.config[self.subcommand]
+        # A question to this command, no setting of the run: it is not logged with them.
+        preflight = bool(config.pop("preflight", False))
+        directory = self._stack.enter_context(RunDirectory(Path(config.trainer.default_root_dir)))
         if config.get("ckpt_path") == "last":
-            config["ckpt_path"] = str(last_checkpoint(config.trainer.default_root_dir))
+            config["ckpt_path"] = self._last_checkpoint(directory)
+        elif config.get("ckpt_path") and not Path(config["ckpt_path"]).is_file():
+            raise ConfigError(
+                f"--ckpt_path={config['ckpt_path']}: no such file. Give the path of a checkpoint, "
+                "or `last` for that of trainer.default_root_dir."
+            )
+        if preflight:
+            self._preflight = Preflight(self._started)
+            self.save_config_callback = None
+            for key, value in _PREFLIGHT_TRAINER.items():
+                config.trainer[key] = value
+        elif config.trainer.get("logger") in (None, True):
+            config.trainer.logger = False  # `start_run` makes it when everything has been loaded
+            self.save_config_kwargs["start"] = partial(
+                start_run,
+                directory,
+                str(self.subcommand),
+                run_name=f"{self.subcommand}-seed{config.seed_everything}",
+                resuming=bool(config.get("ckpt_path")),
+            )
+        super().instantiate_classes()
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
-        """A Trainer with atomic checkpoints and, unless the YAML says otherwise, MLflow."""
-        config = self.config[self.subcommand]
-        plugins = [AtomicCheckpointIO(), *(config.trainer.get("plugins") or [])]
-        if config.trainer.get("logger") in (None, True):
-            kwargs["logger"] = self._run_logger(config)
-        return super().instantiate_trainer(plugins=plugins, **kwargs)
-
-    def _run_logger(self, config: Any) -> RunLogger:
-        root = Path(config.trainer.default_root_dir)
-        fit_run = read_run_id(root)
-        resuming = self.subcommand == "fit" and bool(config.get("ckpt_path"))
-        tags = {"aflow_grpo.verb": str(self.subcommand)}
-        if fit_run is not None and self.subcommand != "fit":
-            tags["mlflow.parentRunId"] = fit_run
-        return RunLogger(
-            root,
-            run_name=f"{self.subcommand}-seed{config.seed_everything}",
-            run_id=fit_run if resuming else None,
-            tags=tags,
+        """A Trainer with atomic checkpoints; for a preflight one that keeps nothing."""
+        plugins = self.config[self.subcommand].trainer.get("plugins") or []
+        kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]
+        if self._preflight is None:
+            try:
+                return _one_device(super().instantiate_trainer(**kwargs))
+            except (TypeError, ValueError) as error:
+                raise ConfigError(f"trainer: {error}") from error
+        config = self.config_init[self.subcommand]
+        keys = set(self._parser(self.subcommand).callback_keys) - {"checkpoint", "progress"}
+        callbacks = [config[key] for key in sorted(keys)]
+        return _one_device(
+            self._instantiate_trainer({**config.trainer, **kwargs}, [*callbacks, self._preflight])
         )
 
+    def _last_checkpoint(self, directory: RunDirectory) -> str | None:
+        """What ``--ckpt_path last`` means, before Lightning looks for a ModelCheckpoint."""
+        if self.subcommand == "fit" and directory.can_restart:
+            return None
+        return str(last_checkpoint(directory.root))
 
-def run_trainer_verb(arguments: Sequence[str]) -> int:
-    """Run `fit`, `validate` or `test` and return the exit code (see `__main__.main`)."""
+
+def run_trainer_verb(arguments: Sequence[str], started: float | None = None) -> int:
+    """Run `fit`, `validate` or `test` and return the exit code (see `__main__.main`).
+
+    `started` is `time.perf_counter()` from before the imports, for a preflight's account.
+    """
     _quieten()
     # The settings' own docstrings make the help; reading them takes a second.
     helping = any(a == "-h" or a.partition("=")[0].endswith("help") for a in arguments)
     set_parsing_settings(docstring_parse_attribute_docstrings=helping)
     sys.argv[1:] = [_resolve_config(a) for a in arguments]
+    verb = "fit --preflight" if "--preflight" in arguments else arguments[0]
     try:
-        TrainerCLI()
+        with ExitStack() as stack:
+            TrainerCLI(stack, started)
     except AFlowError as error:
-        print(f"\naflow-grpo {arguments[0]}: {error}", file=sys.stderr)
+        print(f"\naflow-grpo {verb}: {error}", file=sys.stderr)
         return EXIT_SETTINGS
-    except SIGTERMException:  # a SystemExit with code 0, which would look like success
-        return _stopped(arguments[0], "terminated", EXIT_TERMINATED)
+    except MisconfigurationException as error:  # Lightning's word for a wrong trainer setting
+        print(f"\naflow-grpo {verb}: trainer: {error}", file=sys.stderr)
+        return EXIT_SETTINGS
+    except (Terminated, SIGTERMException):
+        return _stopped(verb, "terminated", EXIT_TERMINATED)
     except KeyboardInterrupt:
-        return _stopped(arguments[0], "interrupted", EXIT_INTERRUPTED)
+        return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
-            return _stopped(arguments[0], "interrupted", EXIT_INTERRUPTED)
+            return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
         return int(end.code or EXIT_OK)
+    except Exception as error:
+        trouble = storage_trouble(error)
+        if trouble is None:
+            raise
+        print(f"\naflow-grpo {verb}: {_no_storage(verb, trouble)}", file=sys.stderr)
+        return EXIT_FAILED
     return EXIT_OK
 
 
+def _check_trainer_settings(config: Any) -> None:
+    """What Lightning answers with a traceback."""
+    seed, trainer = config.seed_everything, config.trainer
+    if seed is not None and not 0 <= seed < 2**32:
+        raise ConfigError(f"seed_everything={seed}: expected 0 to {2**32 - 1}.")
+    interval = trainer.val_check_interval
+    if isinstance(interval, int | float) and interval <= 0:
+        raise ConfigError(f"trainer.val_check_interval={interval}: expected 1 or more iterations.")
+    if str(trainer.precision) not in ("32", "32-true", "16-mixed", "bf16-mixed", "None"):
+        raise ConfigError(
+            f"trainer.precision={trainer.precision}: expected 32-true or a mixed one. The weights' "
+            "own type is model.policy.init_args.dtype."
+        )
+
+
+def _one_device(trainer: L.Trainer) -> L.Trainer:
+    if trainer.world_size != 1:
+        raise ConfigError(
+            f"trainer.devices x trainer.num_nodes={trainer.world_size}: expected one device; "
+            "several are not supported yet."
+        )
+    return trainer
+
+
+def _no_storage(verb: str, trouble: str) -> str:
+    more = f" {_CONTINUE}" if verb == "fit" else ""
+    return (
+        f"the disk refuses to take more ({trouble}). The last whole checkpoint is kept. "
+        f"Make room in trainer.default_root_dir.{more}"
+    )
+
+
 def _stopped(verb: str, how: str, code: int) -> int:
-    more = " The same command with `--ckpt_path last` continues." if verb == "fit" else ""
+    more = f" {_CONTINUE}" if verb == "fit" else ""
     print(f"\naflow-grpo {verb}: {how}.{more}", file=sys.stderr)
     return code
 
@@ -172,11 +287,13 @@ def _quieten() -> None:
     for name in ("lightning.fabric", "lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # raised as well
     for message in (
         ".*does not have many workers.*",
         ".*The number of training batches.*",
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         "\\s*``instantiate_classes`` was deprecated",
+        "Be aware that when using `ckpt_path`,callbacks",
         "\\s*By default only one JsonargparseDeprecationWarning",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -13,7 +13,7 @@ Two kinds of trouble never mix:
     ├── ConfigError (ValueError)         a setting is wrong or two settings contradict each other
     ├── DataError (ValueError)           a file or a row is missing or malformed
     ├── SandboxUnavailable (RuntimeError)  no way to run untrusted code safely on this machine
-    ├── ExecutorError (RuntimeError)     the executor cannot be used at all (no key, no price)
+    ├── ExecutorError (RuntimeError)     an endpoint cannot be used (no key, no price, no answer)
     └── RolloutFault                     becomes a status on a record; never shown as a traceback
         ├── WorkflowFault                the workflow's own doing
         └── Unavailable                  the endpoint's doing, nobody's fault: masked from learning
@@ -52,7 +52,7 @@ class SandboxUnavailable(AFlowError, RuntimeError):
 
 
 class ExecutorError(AFlowError, RuntimeError):
-    """The executor cannot be used at all (no key, no price); the message says where to set it."""
+    """An endpoint cannot be used (no key, no price, no answer); the message says what to do."""
 
 
 class RolloutFault(AFlowError):
@@ -77,4 +77,4 @@ class WorkflowFault(RolloutFault):
 
 
 class Unavailable(RolloutFault):
-    """No executor tier answered, or the step's deadline passed: the rollout is masked."""
+    """No endpoint answered, or the step's deadline passed: the rollout is masked."""

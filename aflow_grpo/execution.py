@@ -63,9 +63,13 @@ def inspect_completion(completion: Completion, problem: Problem) -> Execution:
     """What can be said of a completion without running it.
 
     Returns:
-        An `Execution` whose status is `cut` or `invalid` with its findings, or `ok` without an
-        answer when the workflow is valid and may be run.
+        An `Execution` whose status is `cut` or `invalid` with its findings, `unavailable` when
+        nobody wrote it, or `ok` without an answer when the workflow is valid and may be run.
     """
+    if completion.unavailable:
+        return Execution(
+            Status.UNAVAILABLE, fault_kind=FaultKind.ENDPOINT, message=completion.unavailable
+        )
     parsed = parse_completion(completion.text)
     if not completion.finished:
         message = "The completion hit its length limit before it ended."
@@ -152,7 +156,10 @@ class WorkflowExecutor:
                 fallback_workflow(problem.domain), problem, seed=seed + 1, timeout_s=left_s
             )
             execution = replace(
-                execution, fallback_answer=rescue.answer, fallback_usage=rescue.usage
+                execution,
+                fallback_answer=rescue.answer,
+                fallback_calls=rescue.calls,
+                fallback_usage=rescue.usage,
             )
         return replace(execution, seconds=time.perf_counter() - started)
 

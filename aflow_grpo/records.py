@@ -99,7 +99,7 @@ class FaultKind(StrEnum):
     """timeout: the workflow made more operator calls than allowed."""
 
     ENDPOINT = "endpoint"
-    """unavailable: no executor tier answered."""
+    """unavailable: no endpoint answered, the executor's or the one that writes."""
     DEADLINE = "deadline"
     """unavailable: the step's deadline passed while the executor was still working."""
 
@@ -159,6 +159,27 @@ class Problem:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What calls of an endpoint consumed; add two with `+`."""
+
+    calls: int = 0
+    """Answered calls."""
+    attempts: int = 0
+    """HTTP attempts, failed ones included; 0 for answers from the journal."""
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost_usd: float = 0.0
+    """List cost of the successful attempts by the price table: what the reward uses."""
+    billed_usd: float = 0.0
+    """What was really paid: retries included, 0 for answers from the journal."""
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            *(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self))
+        )
+
+
+@dataclass(frozen=True)
 class Completion:
     """What the policy sampled for one problem."""
 
@@ -172,6 +193,22 @@ class Completion:
     """Log-probability of each sampled id at the sampling temperature, in nats."""
     finished: bool
     """False when the completion hit its length limit."""
+    context_cut: bool = False
+    """Whether the prompt held only part of the problem's context."""
+    usage: Usage = Usage()
+    """What writing it cost where an endpoint did; nothing where the policy is in this process."""
+    unavailable: str = ""
+    """Why there is no text: the endpoint that should have written it gave no answer."""
+
+    @property
+    def prompt_length(self) -> int:
+        """Tokens of the prompt; where an endpoint wrote, as that endpoint counted them."""
+        return self.usage.prompt_tokens if self.usage.calls else len(self.prompt_ids)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the completion; where an endpoint wrote, as that endpoint counted them."""
+        return self.usage.completion_tokens if self.usage.calls else len(self.token_ids)
 
 
 @dataclass(frozen=True)
@@ -242,27 +279,6 @@ class OperatorSpec:
 
 
 @dataclass(frozen=True)
-class Usage:
-    """What executor calls consumed; add two with `+`."""
-
-    calls: int = 0
-    """Answered executor calls."""
-    attempts: int = 0
-    """HTTP attempts, failed ones included; 0 for answers from the journal."""
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cost_usd: float = 0.0
-    """List cost of the successful attempts by the price table: what the reward uses."""
-    billed_usd: float = 0.0
-    """What was really paid: retries included, 0 for answers from the journal."""
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            *(getattr(self, f.name) + getattr(other, f.name) for f in dataclasses.fields(self))
-        )
-
-
-@dataclass(frozen=True)
 class OperatorCall:
     """One operator call inside an execution."""
 
@@ -297,6 +313,7 @@ class Execution:
     seconds: float = 0.0
     fallback_answer: str | None = None
     """The fixed workflow's answer when the policy's own did not run: for the user, not rewarded."""
+    fallback_calls: tuple[OperatorCall, ...] = ()
     fallback_usage: Usage = Usage()
 
     @property

@@ -1,24 +1,19 @@
-"""The trainer verbs from the outside: exit codes, messages, metrics, signals.
+"""The trainer verbs from the outside: exit codes, metrics, and what a run's directory keeps.
 
-Exit codes: 0 done, 2 wrong usage or settings, 130 Ctrl-C, 143 SIGTERM.
+Wrong settings are in `test_bad_input`, signals in `test_signals`.
 """
 
 import os
-import re
-import signal
+import shutil
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from trainer_runs import (
     INTERRUPTED,
-    TERMINATED,
     checkpoint_of,
     metrics_of,
     new_root,
@@ -28,6 +23,7 @@ from trainer_runs import (
 )
 
 from aflow_grpo.records import DOMAINS
+from aflow_grpo.training.run_directory import read_run_id
 
 HEADLINE = (
     "direct_execution_rate",
@@ -38,8 +34,6 @@ HEADLINE = (
     "fallback_rate",
 )
 HEAVY = ("torch", "lightning", "transformers", "mlflow", "jsonargparse")
-PATIENCE_S = 120
-"""For a process to import everything on a busy machine."""
 
 
 # Usage
@@ -74,40 +68,6 @@ def test_a_verbs_help_lists_our_settings(capsys: pytest.CaptureFixture[str]) -> 
     for option in ("--model.grpo.group_size", "--rollout.rollout.concurrency", "--ckpt_path"):
         assert option in shown
     assert "Workflows sampled per problem" in shown
-
-
-WRONG = [
-    (["--config", "nowhere.yaml"], "nowhere.yaml"),
-    (["--config", "{tmp}/unknown.yaml"], "Did you mean model.grpo.group_size?"),
-    (["--config", "{tmp}/broken.yaml"], "Problems parsing config"),
-    (["--model.grpo.group_siz", "4"], "Did you mean model.grpo.group_size?"),
-    (["--model.grpo.group_size", "many"], "Expected a <class 'int'>. Got value: many"),
-    (["--model.grpo.group_size", "1"], "model.grpo.group_size=1: expected at least 2"),
-    (["--model.policy.init_args.modle", "x"], "'modle' is not accepted"),
-    (["--model.policy.model", "/nowhere/at/all"], "no such folder"),
-    (["--data.train", "[{dataset: jsonl, path: nowhere.jsonl}]"], "no such file"),
-    (["--rollout.simulator", "null"], "rollout.tiers is empty and rollout.simulator is null"),
-    (["--ckpt_path", "last"], "last.ckpt does not exist"),
-    (["surplus"], "unrecognized arguments: surplus"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "said"), WRONG, ids=lambda value: str(value)[:40])
-def test_a_wrong_setting_is_explained_in_a_few_lines(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "unknown.yaml").write_text("model: {grpo: {group_siz: 4}}\n")
-    (tmp_path / "broken.yaml").write_text("model:\n  - grpo: [\n")
-    root = new_root(tmp_path / "run")
-    given = [
-        argument.format(tmp=tmp_path) if "{tmp}" in argument else argument for argument in arguments
-    ]
-    assert run_verb("fit", f"--trainer.default_root_dir={root}", *given) == 2
-    error = capsys.readouterr().err.strip()
-    assert said in error
-    assert error.startswith("aflow-grpo fit: ")
-    assert len(error.splitlines()) <= 6 and "Traceback" not in error
-    assert not (root / "checkpoints").exists()
 
 
 # One run directory, three verbs
@@ -165,58 +125,40 @@ def test_what_was_trained_differs_from_what_was_there_before(judged: Path) -> No
     assert any(not torch.equal(before[name], after[f"policy.{name}"]) for name in before)
 
 
-# Signals
+# The same directory again
 
 
-@pytest.mark.parametrize(
-    ("name", "code", "said"),
-    [
-        (signal.SIGINT, INTERRUPTED, "interrupted"),
-        (signal.SIGTERM, TERMINATED, "terminated"),
-    ],
-)
-def test_a_signal_ends_the_run_soon_cleanly_and_resumably(
-    name: signal.Signals, code: int, said: str, tmp_path: Path
+def test_a_new_fit_keeps_the_earlier_runs_checkpoint_under_another_name(
+    judged: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """As from a terminal (Ctrl-C reaches the whole process group) and from a scheduler."""
-    root = new_root(tmp_path / "run")
-    settings = write_settings(tmp_path, trainer__max_steps=10_000, progress__quiet=False)
+    """`validate` and `test` above did not touch it."""
+    root = tmp_path / "run"
+    shutil.copytree(judged, root)
+    earlier, weights = run_ids(root)[0], (root / "checkpoints" / "last.ckpt").read_bytes()
+    settings = write_settings(tmp_path, trainer__max_steps=1, model__evaluation__at_end=False)
     arguments = [f"--config={settings}", f"--trainer.default_root_dir={root}"]
-    process = subprocess.Popen(
-        # Slow answers: the signal comes while workflows are executing.
-        [
-            sys.executable,
-            "-m",
-            "aflow_grpo",
-            "fit",
-            *arguments,
-            "--rollout.simulator.latency_ms=200",
-        ],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    watchdog = threading.Timer(PATIENCE_S, process.kill)
-    watchdog.start()
-    try:
-        assert process.stdout is not None
-        assert any(re.match(r"step 1/", line) for line in process.stdout), process.stderr
-        family = psutil.Process(process.pid).children(recursive=True)
-        started = time.monotonic()
-        if name is signal.SIGINT:
-            os.killpg(process.pid, name)
-        else:
-            process.send_signal(name)
-        _, errors = process.communicate()
-        seconds = time.monotonic() - started
-    finally:
-        watchdog.cancel()
-        process.kill()
-    assert (process.returncode, "Traceback" in errors) == (code, False), errors
-    assert f"aflow-grpo fit: {said}." in errors and "--ckpt_path last" in errors
-    assert seconds < 10
-    assert len(family) >= 3, "simulator, sandbox and interpreter"
-    _, alive = psutil.wait_procs(family, timeout=5)
-    assert not [process for process in alive if process.status() != psutil.STATUS_ZOMBIE]
-    assert checkpoint_of(root)["aflow_grpo"]["iteration"] >= 1
+    assert run_verb("fit", *arguments) == 0
+    kept = root / "checkpoints" / f"last-{earlier[:8]}.ckpt"
+    assert f"The earlier run's last checkpoint is kept as {kept}." in capsys.readouterr().out
+    assert kept.read_bytes() == weights
+    assert sorted(os.listdir(root / "checkpoints")) == sorted([kept.name, "last.ckpt"])
+    runs = run_ids(root)
+    assert len(runs) == 2 and read_run_id(root) == runs[1] != earlier
+
+
+def test_a_run_without_a_checkpoint_starts_again_in_its_mlflow_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path / "run")
+    settings = write_settings(tmp_path, trainer__max_steps=1, model__evaluation__at_end=False)
+    arguments = [f"--config={settings}", f"--trainer.default_root_dir={root}"]
+    press = "{class_path: trainer_runs.Interrupt, init_args: {iteration: 0, moment: between}}"
+    assert run_verb("fit", *arguments, f"--trainer.callbacks=[{press}]") == INTERRUPTED
+    (root / "checkpoints" / "last.ckpt").unlink()  # as if it had been kill -9
+    capsys.readouterr()
+    for resume in (["--ckpt_path=last"], []):
+        assert run_verb("fit", *arguments, *resume) == 0
+        said = "starts again, in its MLflow run" in capsys.readouterr().out
+        assert said is bool(resume), "the second time it has ended, and a new run begins"
+    assert len(run_ids(root)) == 2
+    assert checkpoint_of(root)["aflow_grpo"]["iteration"] == 1

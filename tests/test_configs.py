@@ -3,6 +3,7 @@
 import re
 import shlex
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def parser() -> Iterator[Any]:
     """The command line's parser; leaves by SystemExit(2) where the command line does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["aflow-grpo", "fit"])
-        yield ParseOnly().parser
+        yield ParseOnly(ExitStack()).parser
 
 
 def settings(parser: Any, *arguments: str | Path, verb: str = "fit") -> dict[str, Any]:
@@ -70,8 +71,9 @@ def name_of(path: Path) -> str:
 def test_every_file_is_accepted_on_top_of_base(parser: Any, path: Path, verb: str) -> None:
     config = parser.parse_args([verb, "--config", str(path)])
     objects = parser.instantiate(config)[verb]
-    assert objects.model.policy.model is None, "no weights are loaded before they are needed"
-    assert config[verb].data.mix.math > 0
+    assert list(objects.model.parameters()) == [], "no weights are loaded before they are needed"
+    shares = [config[verb].data.mix[domain] for domain in DOMAINS]
+    assert sum(shares) == pytest.approx(1)
     assert config[verb].trainer.num_sanity_val_steps == 0, "base.yaml is the first layer"
 
 
@@ -97,14 +99,30 @@ def test_no_file_sets_what_the_seed_is_linked_to(path: Path) -> None:
         assert key not in written.get(group, {}), f"{group}.{key} would be ignored: seed_everything"
 
 
-def test_a_linked_target_in_a_file_is_ignored_and_as_a_flag_refused(
-    parser: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(("group", "key"), LINKED)
+def test_what_the_seed_is_linked_to_is_refused_in_a_file_and_as_a_flag(
+    group: str, key: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = tmp_path / "linked.yaml"
-    path.write_text("seed_everything: 3\nmodel: {seed: 7}\n")
-    assert parser.parse_args(["fit", f"--config={path}"]).fit.model.seed == 3
-    assert run_verb("fit", "--model.seed", "7") == 2
-    assert 'Linked "model.seed" must be given via "seed_everything"' in capsys.readouterr().err
+    path.write_text(f"seed_everything: 3\n{group}: {{{key}: 7}}\n")
+    assert run_verb("fit", f"--config={path}") == 2
+    said = capsys.readouterr().err
+    assert f"{path}: {group}.{key}=7 would be ignored, because seed_everything (3)" in said
+    assert run_verb("fit", f"--{group}.{key}=7") == 2
+    said = capsys.readouterr().err
+    assert f'Linked "{group}.{key}" must be given via "seed_everything"' in said
+
+
+def test_a_linked_target_that_agrees_is_no_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that the resolved settings that a run logs can be given to another."""
+    path = tmp_path / "linked.yaml"
+    path.write_text("seed_everything: 7\nmodel: {seed: 7}\ndata: {seed: 7}\n")
+    root = tmp_path / "file" / "run"
+    root.parent.write_text("in the way, so that it goes no further")
+    assert run_verb("fit", f"--config={path}", f"--trainer.default_root_dir={root}") == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 DIFFERS = {

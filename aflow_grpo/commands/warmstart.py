@@ -13,6 +13,7 @@ from rich.progress import Progress
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError
 from aflow_grpo.policy.warmstart import WarmStartReport, WarmStartSettings, warm_start
+from aflow_grpo.training.interrupts import unwind_from_here
 
 __all__ = ["run_warmstart"]
 
@@ -34,6 +35,7 @@ def run_warmstart(arguments: Sequence[str]) -> int:
     parser.add_class_arguments(WarmStartSettings, "recipe")
     options = parser.parse_args(list(arguments))
     settings: WarmStartSettings = parser.instantiate_classes(options).recipe
+    unwind_from_here()  # the progress bar has to give the terminal back
     try:
         problems = read_problems(options.problems) if options.problems else None
         with Progress(console=Console(stderr=True)) as progress:

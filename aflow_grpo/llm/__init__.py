@@ -5,9 +5,11 @@
 | `tiers` | one endpoint's settings, and where its key comes from |
 | `prices` | the dated price table |
 | `endpoint`, `breaker` | one tier: HTTP, retries, circuit breaker |
+| `check` | do the endpoints answer? asked before a run |
 | `client`, `session` | the chain of tiers, and what the operators call |
 | `journal` | the durable store of every answered call |
 | `simulator` | a server that imitates gpt-4o-mini on known problems |
 
-Only this room imports openai and tenacity, and only `endpoint` does so when it is imported.
+A tier is the executor's, or the one that writes workflows in place of a policy in this process.
+Only this room imports openai and tenacity, and only `endpoint` and `check` do so when imported.
 """

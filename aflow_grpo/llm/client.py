@@ -23,11 +23,12 @@ from aflow_grpo.llm.tiers import Tier, check_tiers, resolve_key
 from aflow_grpo.records import FaultKind, Usage
 
 if TYPE_CHECKING:
-    from aflow_grpo.llm.endpoint import AttemptFailed, Endpoint
+    from aflow_grpo.llm.endpoint import AttemptFailed, Endpoint, Outcome
 
 __all__ = ["ExecutorClient", "Formatter", "LLMSession", "TierCounters"]
 
 _LOG = logging.getLogger(__name__)
+_CHECK = Request("Hi", "", seed=0, max_tokens=1)
 _BREAKER_THRESHOLD = 5
 _BREAKER_COOLDOWN_S = 30.0
 
@@ -59,6 +60,7 @@ class ExecutorClient:
     Args:
         tiers: Asked in this order.
         journal: Answers what was asked before, and keeps every answer; the caller closes it.
+        scope: Of this client's keys in the journal; see `journal.request_key`.
         api_keys: Tier name -> key, the last of the three places that are looked in.
         breaker_threshold: Failures in a row that take a tier out of use; the last tier stays in
             use, since failing at once would turn a short outage into lost rollouts.
@@ -75,6 +77,7 @@ class ExecutorClient:
         tiers: Sequence[Tier],
         *,
         journal: Journal | None = None,
+        scope: str = "",
         api_keys: Mapping[str, str] | None = None,
         breaker_threshold: int = _BREAKER_THRESHOLD,
         breaker_cooldown_s: float = _BREAKER_COOLDOWN_S,
@@ -83,7 +86,7 @@ class ExecutorClient:
         check_tiers(tiers)
         self._tiers = tuple(tiers)
         self._prices = [
-            find_price(tier.model, tier.price, key=f"rollout.tiers[{index}].price")
+            find_price(tier.model, tier.price, key=f"{tier.config_key(index)}.price")
             for index, tier in enumerate(tiers)
         ]
         self._keys = [resolve_key(tier, index, keys=api_keys) for index, tier in enumerate(tiers)]
@@ -91,6 +94,7 @@ class ExecutorClient:
             CircuitBreaker(breaker_threshold, breaker_cooldown_s, clock) for _ in tiers
         ]
         self._journal = journal
+        self._scope = scope
         self._endpoints: list[Endpoint] | None = None
         self._flights: dict[bytes, _Flight] = {}
         self._usage = Usage()
@@ -113,7 +117,26 @@ class ExecutorClient:
 
     def session(self, seed: int) -> LLMSession:
         """A session whose calls' seeds are derived from `seed`; sessions share no counts."""
-        return LLMSession(self._ask, seed)
+        return LLMSession(self.ask, seed)
+
+    async def check(self) -> None:
+        """Ask every tier for one token by a request like any other, but not journaled.
+
+        Some nine tokens a tier, 0.000002 USD for gpt-4o-mini; `usage` counts what was billed. A
+        tier that fails while another one answers is warned of.
+
+        Raises:
+            ExecutorError: No tier answered; the message says of each why, and what to do.
+        """
+        from aflow_grpo.llm.check import ask_once, judge  # imports openai
+
+        parts = zip(self._tiers, self._keys, self._prices, strict=True)
+        outcomes = await asyncio.gather(
+            *(ask_once(*part, _body(part[0], _CHECK)) for part in parts)
+        )
+        for outcome in outcomes:
+            self._count_spending(outcome.usage)
+        judge(self._tiers, [outcome.failure for outcome in outcomes])
 
     async def aclose(self) -> None:
         """Cancel what is in flight, close the connections, flush the journal."""
@@ -127,14 +150,19 @@ class ExecutorClient:
         if self._journal is not None:
             await asyncio.to_thread(self._journal.flush)
 
-    async def _ask(self, request: Request) -> Reply:
+    async def ask(self, request: Request) -> Reply:
+        """The reply to one request with a seed of its own; a fault is returned, not raised."""
         bodies = [_body(tier, request) for tier in self._tiers]
-        keys = [request_key(body) for body in bodies]
+        keys = [request_key(body, self._scope) for body in bodies]
         reply = self._recall(keys)
         if reply is None:
             reply = await self._join(bodies, keys)
-        self._usage += reply.usage
+        self._usage += replace(reply.usage, attempts=0, billed_usd=0.0)
         return reply
+
+    def _count_spending(self, usage: Usage) -> None:
+        """At the moment of an outcome: whoever waits for it may be cancelled, paid it is."""
+        self._usage += Usage(attempts=usage.attempts, billed_usd=usage.billed_usd)
 
     def _recall(self, keys: Sequence[bytes]) -> Reply | None:
         """The journal's answer. All tiers' keys are tried: a lower tier may have stood in."""
@@ -145,7 +173,7 @@ class ExecutorClient:
             if entry is not None:
                 tokens = (entry.prompt_tokens, entry.completion_tokens)
                 usage = Usage(1, 0, *tokens, cost_usd=entry.cost_usd, billed_usd=0.0)
-                return Reply(entry.reply, usage, entry.tier)
+                return Reply(entry.reply, usage, entry.tier, finish_reason=entry.finish_reason)
         return None
 
     async def _join(self, bodies: Sequence[dict[str, Any]], keys: Sequence[bytes]) -> Reply:
@@ -175,10 +203,11 @@ class ExecutorClient:
             name = endpoint.tier.name
             outcome = await endpoint.ask(bodies[index], skippable=index < last)
             spent += outcome.usage
+            self._count_spending(outcome.usage)
             self._tally(name, outcome.usage)
             if outcome.text is not None:
-                self._keep(keys[index], endpoint.tier, outcome.text, outcome.usage)
-                return Reply(outcome.text, spent, name)
+                self._keep(keys[index], endpoint.tier, outcome, outcome.text)
+                return Reply(outcome.text, spent, name, finish_reason=outcome.finish_reason)
             assert outcome.failure is not None
             failures.append((name, outcome.failure))
             level = logging.INFO if index < last else logging.WARNING
@@ -204,11 +233,13 @@ class ExecutorClient:
         if usage.calls and not old.answered:
             _LOG.info("Tier %r answers.", name)
 
-    def _keep(self, key: bytes, tier: Tier, text: str, usage: Usage) -> None:
+    def _keep(self, key: bytes, tier: Tier, outcome: Outcome, text: str) -> None:
         if self._journal is None:
             return
+        usage = outcome.usage
         tokens = (usage.prompt_tokens, usage.completion_tokens)
-        self._journal.put(key, Entry(tier.model, tier.name, text, *tokens, usage.cost_usd))
+        entry = Entry(tier.model, tier.name, text, *tokens, usage.cost_usd, outcome.finish_reason)
+        self._journal.put(key, entry)
 
 
 def _body(tier: Tier, request: Request) -> dict[str, Any]:
@@ -235,4 +266,4 @@ def _fault(failures: Sequence[tuple[str, AttemptFailed]]) -> Unavailable | Workf
         message = "The workflow's prompt does not fit the executor's context."
         return WorkflowFault(FaultKind.EXCEPTION, message)
     told = "; ".join(f"{name}: {failure}" for name, failure in failures)
-    return Unavailable(FaultKind.ENDPOINT, f"No executor tier answered ({told}).")
+    return Unavailable(FaultKind.ENDPOINT, f"No endpoint answered ({told}).")

@@ -18,6 +18,7 @@ import datetime
 import email.utils
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 _MAX_WAIT_S = 20.0
 _MAX_RETRY_AFTER_S = 60.0
 _CHARS_PER_TOKEN = 4
+_REAL_KEY_CHARS = 16
+"""Shorter ones are made up for servers that want none, and may be ordinary words."""
 
 
 @dataclass(eq=False)  # an exception has to stay hashable
@@ -58,6 +61,8 @@ class AttemptFailed(Exception):
     """Only a change of settings mends it."""
     too_long: bool = False
     """The request does not fit the model's context."""
+    status: int | None = None
+    """HTTP status; None when there was no HTTP answer."""
 
     def __str__(self) -> str:
         return self.reason
@@ -72,6 +77,8 @@ class Outcome:
     usage: Usage
     failure: AttemptFailed | None = None
     """The last failed attempt, when there is no reply."""
+    finish_reason: str = ""
+    """Why the reply ended, in the endpoint's word."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +87,7 @@ class _Answer:
     prompt_tokens: int
     completion_tokens: int
     cached_tokens: int
+    finish_reason: str
 
 
 @dataclass
@@ -96,11 +104,21 @@ class Endpoint:
         key: Its resolved API key.
         price: Of its model.
         breaker: Decides whether attempts go out.
+        patience_s: Longest Retry-After that is waited for.
     """
 
-    def __init__(self, tier: Tier, key: str, price: Price, breaker: CircuitBreaker) -> None:
+    def __init__(
+        self,
+        tier: Tier,
+        key: str,
+        price: Price,
+        breaker: CircuitBreaker,
+        *,
+        patience_s: float = _MAX_RETRY_AFTER_S,
+    ) -> None:
         self.tier = tier
         self.breaker = breaker
+        self._patience_s = patience_s
         self._key = key
         self._price = price
         self._slots = asyncio.Semaphore(tier.max_concurrent)
@@ -121,18 +139,22 @@ class Endpoint:
             reraise=True,
         )
 
-    async def ask(self, body: Mapping[str, Any], *, skippable: bool) -> Outcome:
+    async def ask(
+        self, body: Mapping[str, Any], *, skippable: bool, report: bool = True
+    ) -> Outcome:
         """Send `body`, retrying as the tier says.
 
         Args:
             body: The JSON body of a chat completion.
             skippable: Whether an open circuit breaker may refuse (there is another tier).
+            report: Log that settings are wrong, once; False where the caller says so itself.
         """
         spent = _Spent()
         try:
             answer: _Answer = await self._retrying.copy()(self._attempt, body, spent, skippable)
         except AttemptFailed as failure:
-            self._report(failure)
+            if report:
+                self._report(failure)
             usage = Usage(attempts=spent.attempts, billed_usd=spent.billed_usd)
             return Outcome(None, usage, failure)
         tokens = (answer.prompt_tokens, answer.completion_tokens)
@@ -144,7 +166,7 @@ class Endpoint:
             cost_usd=self._price.list_cost_usd(*tokens),
             billed_usd=spent.billed_usd + self._price.billed_usd(*tokens, answer.cached_tokens),
         )
-        return Outcome(answer.text, usage)
+        return Outcome(answer.text, usage, finish_reason=answer.finish_reason)
 
     async def aclose(self) -> None:
         """Close the connections."""
@@ -196,7 +218,7 @@ class Endpoint:
         misconfigured = status in (401, 403, 404) or code == "insufficient_quota"
         transient = status in (408, 409, 429) or status >= 500
         retry_after_s = _retry_after_s(error.response.headers) if transient else None
-        patience = retry_after_s is None or retry_after_s <= _MAX_RETRY_AFTER_S
+        patience = retry_after_s is None or retry_after_s <= self._patience_s
         alive: bool | None = not (misconfigured or status >= 500 or status == 408)
         if status == 429 and not misconfigured:
             alive = None
@@ -207,6 +229,7 @@ class Endpoint:
             retry_after_s=retry_after_s,
             misconfigured=misconfigured,
             too_long=code == "context_length_exceeded",
+            status=status,
         )
 
     def _clean(self, error: openai.APIStatusError) -> str:
@@ -214,7 +237,7 @@ class Endpoint:
             return "the endpoint refused the key"  # its own words repeat parts of the key
         body = error.body
         message = body.get("message") if isinstance(body, dict) else None
-        return str(message or "no message").replace(self._key, "***")[:300]
+        return _without(self._key, str(message or "no message"))[:300]
 
     def _judge(self, failure: AttemptFailed) -> None:
         if failure.alive is None:
@@ -264,6 +287,15 @@ def _causes(error: BaseException) -> list[BaseException]:
     return causes
 
 
+def _without(key: str, text: str) -> str:
+    """`text` without the key, and without words that show the beginning or end of a real one."""
+    text = text.replace(key, "***")
+    if len(key) < _REAL_KEY_CHARS:
+        return text
+    ends = f"{re.escape(key[:8])}|{re.escape(key[-4:])}"
+    return re.sub(rf"\S*(?:{ends})\S*", "***", text)
+
+
 def _may_pass(error: BaseException) -> bool:
     return isinstance(error, AttemptFailed) and error.retryable
 
@@ -295,7 +327,9 @@ def _estimate(body: Mapping[str, Any]) -> int:
 
 def _read(text: str, body: Mapping[str, Any]) -> _Answer:
     reply = json.loads(text)
-    content = reply["choices"][0]["message"].get("content")
+    choice = reply["choices"][0]
+    content = choice["message"].get("content")
+    finish = str(choice.get("finish_reason") or "")
     if content is None:
         content = ""  # a refusal, or nothing but tool calls
     if not isinstance(content, str):
@@ -304,7 +338,8 @@ def _read(text: str, body: Mapping[str, Any]) -> _Answer:
     usage = reply.get("usage") or {}
     prompt_tokens = usage.get("prompt_tokens")
     if prompt_tokens is None:  # some servers do not count; never free, so estimated
-        return _Answer(content, _estimate(body), len(content) // _CHARS_PER_TOKEN, 0)
+        return _Answer(content, _estimate(body), len(content) // _CHARS_PER_TOKEN, 0, finish)
     details = usage.get("prompt_tokens_details") or {}
     cached = details.get("cached_tokens") or 0
-    return _Answer(content, int(prompt_tokens), int(usage["completion_tokens"]), int(cached))
+    tokens = (int(prompt_tokens), int(usage["completion_tokens"]), int(cached))
+    return _Answer(content, *tokens, finish)

@@ -4,7 +4,8 @@ One SQLite table. The key is a hash of the request (model, messages, sampling pa
 a resumed run that asks the same again gets the stored reply, free of charge. A writer thread
 commits whatever has gathered in one transaction, so a caller never waits for the disk; `flush`
 waits until all is on it. A process that is killed loses at most the last `linger_s` of replies, and
-never the file. Not stored: keys, and the requests' texts.
+never the file. A file of an older version is migrated when it is opened. Not stored: keys, and the
+requests' texts.
 """
 
 from __future__ import annotations
@@ -25,15 +26,17 @@ from aflow_grpo.errors import ConfigError, ExecutorError
 
 __all__ = ["Entry", "Journal", "request_key"]
 
-_SCHEMA_VERSION = 1
+_SCHEMA_VERSION = 2
 _SCHEMA = """CREATE TABLE IF NOT EXISTS calls (
     key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL, created REAL NOT NULL) WITHOUT ROWID"""
-_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"
-_SELECT = (
-    "SELECT model, tier, reply, prompt_tokens, completion_tokens, cost_usd FROM calls WHERE key = ?"
-)
+    cost_usd REAL NOT NULL, created REAL NOT NULL,
+    finish_reason TEXT NOT NULL DEFAULT '') WITHOUT ROWID"""
+_MIGRATIONS = {1: "ALTER TABLE calls ADD COLUMN finish_reason TEXT NOT NULL DEFAULT ''"}
+"""Version -> what makes a file of it one of the next version."""
+_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"
+_SELECT = """SELECT model, tier, reply, prompt_tokens, completion_tokens, cost_usd, finish_reason
+    FROM calls WHERE key = ?"""
 # A POSIX lock does not keep the own process out, so the paths it holds are kept here.
 _held: set[Path] = set()
 
@@ -49,16 +52,25 @@ class Entry:
     completion_tokens: int
     cost_usd: float
     """List cost."""
+    finish_reason: str = ""
+    """Why the reply ended, as the endpoint said; empty when it did not, or in version 1."""
 
 
 _Item = tuple[bytes, Entry] | threading.Event | None
 """For the writer: a reply, a flush to confirm, or the end."""
 
 
-def request_key(body: Mapping[str, Any]) -> bytes:
-    """SHA-256 of a request body as canonical JSON: 32 bytes."""
+def request_key(body: Mapping[str, Any], scope: str = "") -> bytes:
+    """SHA-256 of a request body as canonical JSON: 32 bytes.
+
+    Args:
+        body: The request.
+        scope: What the replies are from, when that is not the model alone; equal requests of two
+            scopes have two keys. A simulator's world is one.
+    """
     text = json.dumps(body, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return hashlib.sha256(text.encode()).digest()
+    key = hashlib.sha256(text.encode()).digest()
+    return hashlib.sha256(scope.encode() + key).digest() if scope else key
 
 
 class Journal:
@@ -67,16 +79,13 @@ class Journal:
     Args:
         path: The SQLite file; created with its folder if missing.
         linger_s: How long the writer gathers replies before it commits them.
-        scope: What the replies are from, when that is not the model alone; a reply is found only
-            in the scope in which it was stored. A simulator's world is one.
 
     Raises:
         ConfigError: Another process has it open, or the file is no journal.
     """
 
-    def __init__(self, path: Path | str, *, linger_s: float = 0.05, scope: str = "") -> None:
+    def __init__(self, path: Path | str, *, linger_s: float = 0.05) -> None:
         self.path = Path(path).resolve()
-        self._scope = scope.encode()
         self._linger_s = linger_s
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock()
@@ -97,7 +106,6 @@ class Journal:
 
     def get(self, key: bytes) -> Entry | None:
         """The stored reply, also one that is not on disk yet; None when there is none."""
-        key = self._scoped(key)
         with self._mutex:
             entry = self._pending.get(key)
             if entry is not None:
@@ -112,7 +120,6 @@ class Journal:
             ExecutorError: An earlier write failed, e.g. because the disk is full.
         """
         self._check()
-        key = self._scoped(key)
         with self._mutex:
             self._pending[key] = entry
         self._queue.put((key, entry))
@@ -146,9 +153,6 @@ class Journal:
         self.flush()
         with self._mutex:
             return int(self._reader.execute("SELECT count(*) FROM calls").fetchone()[0])
-
-    def _scoped(self, key: bytes) -> bytes:
-        return hashlib.sha256(self._scope + key).digest() if self._scope else key
 
     def _check(self) -> None:
         if self._failure is not None:
@@ -194,10 +198,15 @@ class Journal:
             connection = self._connect()
             version = connection.execute("PRAGMA user_version").fetchone()[0]
             tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if version != _SCHEMA_VERSION and (version or tables):
+            if version not in (*_MIGRATIONS, _SCHEMA_VERSION) and (version or tables):
                 raise sqlite3.DatabaseError(f"schema version {version}, not {_SCHEMA_VERSION}")
-            connection.execute(_SCHEMA)
-            connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+            if version != _SCHEMA_VERSION:
+                steps = [_MIGRATIONS[v] for v in range(version, _SCHEMA_VERSION)] if version else []
+                connection.execute("BEGIN IMMEDIATE")
+                for step in steps or [_SCHEMA]:
+                    connection.execute(step)
+                connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
+                connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
@@ -227,8 +236,11 @@ class Journal:
     def _commit(self, connection: sqlite3.Connection, batch: list[tuple[bytes, Entry]]) -> None:
         now = time.time()
         rows = [
-            (k, e.model, e.tier, e.reply, e.prompt_tokens, e.completion_tokens, e.cost_usd, now)
-            for k, e in batch
+            (
+                *(key, e.model, e.tier, e.reply, e.prompt_tokens, e.completion_tokens),
+                *(e.cost_usd, now, e.finish_reason),
+            )
+            for key, e in batch
         ]
         if not rows:
             return

@@ -50,6 +50,8 @@ class Reply:
     usage: Usage
     tier: str = ""
     fault: Unavailable | WorkflowFault | None = None
+    finish_reason: str = ""
+    """As the endpoint said: `stop`, `length`, ...; empty when it said nothing."""
 
 
 class LLMSession:

@@ -12,11 +12,19 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 from urllib.parse import urlsplit
 
 from aflow_grpo.errors import ConfigError, ExecutorError
 
-__all__ = ["OPENAI_BASE_URL", "Tier", "check_tiers", "is_loopback", "resolve_key"]
+__all__ = [
+    "OPENAI_BASE_URL",
+    "Tier",
+    "WriterTier",
+    "check_tiers",
+    "is_loopback",
+    "resolve_key",
+]
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
@@ -27,6 +35,9 @@ _LOG = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Tier:
     """One endpoint that speaks the OpenAI chat completions API; the first tier is asked first."""
+
+    keyless: ClassVar[str] = "the simulator"
+    """What can take its place without a key."""
 
     name: str = "main"
     """How logs, records and metrics call it."""
@@ -61,6 +72,11 @@ class Tier:
                 raise self._wrong(name, "some text")
         if urlsplit(self.base_url).scheme not in ("http", "https"):
             raise self._wrong("base_url", "an address like https://api.openai.com/v1")
+        if "@" in self.base_url or "?" in self.base_url:  # may be secret, so it is not repeated
+            raise ConfigError(
+                f"{self.config_key(self.name)}.base_url holds a user, a password or a query: "
+                "expected an address alone, like https://api.openai.com/v1. A key goes to api_key."
+            )
         for name in ("timeout_s", "max_attempts", "max_concurrent", "max_tokens"):
             if getattr(self, name) <= 0:
                 raise self._wrong(name, "more than 0")
@@ -70,9 +86,33 @@ class Tier:
         if self.price is not None and (len(self.price) != 2 or min(self.price) < 0):
             raise self._wrong("price", "[USD per million input tokens, per million output tokens]")
 
+    def config_key(self, place: int | str) -> str:
+        """Where this tier stands in the YAML files, for messages.
+
+        Args:
+            place: Its index among the tiers, or its name where that is not known.
+        """
+        return f"rollout.tiers[{place}]"
+
     def _wrong(self, key: str, expected: str) -> ConfigError:
-        value = getattr(self, key)
-        return ConfigError(f"rollout.tiers[{self.name}].{key}={value!r}: expected {expected}.")
+        place, value = self.config_key(self.name), getattr(self, key)
+        return ConfigError(f"{place}.{key}={value!r}: expected {expected}.")
+
+
+@dataclass(frozen=True)
+class WriterTier(Tier):
+    """The endpoint that writes workflows, in place of a model in this process."""
+
+    keyless: ClassVar[str] = "a policy in this process"
+    name: str = "writer"
+    temperature: float = 1.0
+    """Of sampled workflows; greedy ones are drawn at 0."""
+    max_tokens: int = 1024
+    """Longest completion; a longer one is cut."""
+
+    def config_key(self, place: int | str) -> str:
+        """There is only one."""
+        return "model.policy.tier"
 
 
 def check_tiers(tiers: Sequence[Tier]) -> None:
@@ -126,30 +166,43 @@ def resolve_key(
         environ: The environment; None: this process's.
 
     Raises:
-        ExecutorError: None of the three places has a key; the message names all three.
+        ExecutorError: None of the three places has a key (the message names all three), or what is
+            there cannot be one.
     """
     environ = os.environ if environ is None else environ
-    from_environ = environ.get(tier.api_key_env, "") if tier.api_key_env else ""
+    where = tier.config_key(index)
+    # A key read from a file by a shell often ends with a line end.
+    from_environ = environ.get(tier.api_key_env, "").strip() if tier.api_key_env else ""
     reference = _REFERENCE.fullmatch(tier.api_key or "")
     variable = (reference[1] or reference[2]) if reference else None
-    from_yaml = environ.get(variable, "") if variable else (tier.api_key or "")
+    from_yaml = (environ.get(variable, "") if variable else (tier.api_key or "")).strip()
     if from_environ:
         if from_yaml and from_yaml != from_environ:
             _LOG.warning(
-                "rollout.tiers[%d].api_key differs from the variable %s, which comes first; "
-                "set rollout.tiers[%d].api_key_env to the variable meant for tier %r.",
-                *(index, tier.api_key_env, index, tier.name),
+                "%s.api_key differs from the variable %s, which comes first; "
+                "set %s.api_key_env to the variable meant for tier %r.",
+                *(where, tier.api_key_env, where, tier.name),
             )
-        return from_environ
+        return _sendable(from_environ, tier, where)
     key = from_yaml or (keys or {}).get(tier.name, "")
     if key:
-        return key
+        return _sendable(key, tier, where)
     yaml_state = f"{variable} is not set" if variable else "empty"
-    env_state = tier.api_key_env or f"(rollout.tiers[{index}].api_key_env is empty)"
+    env_state = tier.api_key_env or f"({where}.api_key_env is empty)"
     raise ExecutorError(
         f"No API key for tier {tier.name!r}. Looked in (1) the environment variable "
         f"{env_state}: not set; "
-        f"(2) rollout.tiers[{index}].api_key in the YAML file: {yaml_state}; "
+        f"(2) {where}.api_key in the YAML file: {yaml_state}; "
         f"(3) the configuration object's api_keys[{tier.name!r}]: not given. Set one of them, "
-        "or use the simulator, which needs none."
+        f"or use {tier.keyless}, which needs none."
+    )
+
+
+def _sendable(key: str, tier: Tier, where: str) -> str:
+    if key.isascii() and key.isprintable() and " " not in key:
+        return key
+    places = f"{tier.api_key_env}, {where}.api_key" if tier.api_key_env else f"{where}.api_key"
+    raise ExecutorError(
+        f"The API key of tier {tier.name!r} ({places}) holds a space, a line end or a letter that "
+        "is not ASCII, which no key has. Copy it again."
     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
 from torch import Tensor, nn
 from transformers import (
@@ -94,8 +95,19 @@ def load(
     except (OSError, ValueError) as error:
         raise ConfigError(_not_loaded(source, local, error)) from error
     model.eval()  # type: ignore[no-untyped-call]
+    _keep_trainable(model)
     _probe(source, causal_parts(model, tokenizer), model)
     return model, tokenizer
+
+
+def _keep_trainable(model: PreTrainedModel) -> None:
+    """Keep bitsandbytes from packing 4-bit weights for inference, after which none has a gradient.
+
+    It does so at the first forward pass in eval mode, on processors with AVX512-BF16.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
 
 
 def _locate(source: str) -> tuple[str, bool]:
@@ -127,10 +139,17 @@ def _not_loaded(source: str, local: bool, error: Exception) -> str:
     first_line = (str(error).strip() or type(error).__name__).splitlines()[0]
     if local:
         return f"model.policy.model={source}: the folder cannot be loaded: {first_line}"
+    fetch = f"`hf download {source} --local-dir FOLDER` fetches it; then give the folder"
+    if HF_HUB_OFFLINE:
+        return (
+            f"model.policy.model={source}: neither a folder here nor in the local Hugging Face "
+            f"cache, and the hub is not asked (HF_HUB_OFFLINE=1). {fetch}. Or allow the hub for "
+            "this run by setting HF_HUB_OFFLINE=0."
+        )
     return (
         f"model.policy.model={source}: neither a folder here nor a model that could be fetched "
-        f"from the Hugging Face hub ({first_line}). Check the id's spelling; without a network, "
-        f"fetch it elsewhere with `hf download {source} --local-dir FOLDER` and give the folder."
+        f"from the Hugging Face hub ({first_line}). Check the id's spelling. From another machine "
+        f"{fetch}."
     )
 
 

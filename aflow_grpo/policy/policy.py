@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.policy.loading import (
     TINY,
     CausalParts,
@@ -25,7 +26,12 @@ from aflow_grpo.policy.loading import (
     load,
 )
 from aflow_grpo.policy.merging import merged_adapters
-from aflow_grpo.policy.prompting import PromptForm, encode_problem
+from aflow_grpo.policy.prompting import (
+    EncodedPrompt,
+    PromptForm,
+    encode_problem,
+    excess_lengths,
+)
 from aflow_grpo.policy.sampling import Drawn, Sampler, draw
 from aflow_grpo.policy.scoring import Scored, score
 from aflow_grpo.policy.settings import LoraSettings, SamplingSettings
@@ -36,8 +42,8 @@ __all__ = ["Policy"]
 _DEFAULT_SAMPLING = SamplingSettings()
 
 
-class Policy(nn.Module):
-    """A causal language model that writes workflows.
+class Policy(BasePolicy):
+    """A causal language model in this process that writes workflows.
 
     Args:
         model: ``tiny`` for the shipped policy of about 1 M parameters, a local folder, or a Hugging
@@ -132,6 +138,14 @@ class Policy(nn.Module):
                 f"{self.source} takes at most {longest}. Lower one of them."
             )
 
+    def keep_reference(self) -> None:
+        """Adapters can be switched off to get the initial policy; other training needs a copy."""
+        if self.lora is None:
+            self.kl_reference = True
+
+    def require_weights(self) -> None:
+        """They are here."""
+
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The model's tokenizer; after `setup`."""
@@ -202,15 +216,32 @@ class Policy(nn.Module):
 
     # What it does
 
-    def encode(self, problem: Problem) -> list[int]:
-        """The prompt's token ids, at most `sampling.max_prompt_tokens`."""
+    def encode(self, problem: Problem) -> EncodedPrompt:
+        """The prompt, at most `sampling.max_prompt_tokens` long: a longer context is shortened.
+
+        Raises:
+            ConfigError: It does not fit without any context; `too_long` finds such problems.
+        """
         return encode_problem(
             problem, self.tokenizer, self.prompt_form, self.sampling.max_prompt_tokens
         )
 
+    def too_long(self, problems: Sequence[Problem]) -> dict[str, int]:
+        """The problems that cannot be encoded: id -> prompt tokens without any context."""
+        limit = self.sampling.max_prompt_tokens
+        return excess_lengths(problems, self.tokenizer, self.prompt_form, limit)
+
+    def write(
+        self, problems_P: Sequence[Problem], seeds_B: Sequence[int], *, greedy: bool = False
+    ) -> list[Completion]:
+        """Groups of workflows, all decoded together; see `BasePolicy.write` and `sample`."""
+        group_size = len(seeds_B) // max(1, len(problems_P))
+        prompts_B = [prompt for p in problems_P for prompt in [self.encode(p)] * group_size]
+        return self.sample(prompts_B, seeds_B, greedy=greedy)
+
     def sample(
         self,
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[EncodedPrompt],
         seeds: Sequence[int],
         *,
         temperature: float | None = None,
@@ -221,7 +252,7 @@ class Policy(nn.Module):
         Call in eval mode. A completion depends on its own prompt and seed only (up to rounding).
 
         Args:
-            prompts: Token ids; equal prompts are prefilled once.
+            prompts: As `encode` gives them; equal ones are prefilled once.
             seeds: Non-negative, one per prompt; unused when greedy.
             temperature: In place of `sampling.temperature`.
             greedy: Always the most probable token.
@@ -235,18 +266,19 @@ class Policy(nn.Module):
             greedy=greedy,
         )
         with merged_adapters(self._built()):
-            rows = draw(self._parts(), prompts, seeds, sampler)
+            rows = draw(self._parts(), [p.ids for p in prompts], seeds, sampler)
         return [self._completion(p, row) for p, row in zip(prompts, rows, strict=True)]
 
-    def _completion(self, prompt: Sequence[int], row: Drawn) -> Completion:
+    def _completion(self, prompt: EncodedPrompt, row: Drawn) -> Completion:
         text_ids = row.token_ids[:-1] if row.finished else row.token_ids
         text = self.tokenizer.decode(text_ids, clean_up_tokenization_spaces=False)
         return Completion(
             text=str(text),
-            prompt_ids=tuple(prompt),
+            prompt_ids=prompt.ids,
             token_ids=tuple(row.token_ids),
             logprobs=tuple(row.logprobs),
             finished=row.finished,
+            context_cut=prompt.context_cut,
         )
 
     def score(self, completions: Sequence[Completion], *, with_entropy: bool = False) -> Scored:

@@ -61,7 +61,8 @@ class SamplingSettings:
     max_new_tokens: int = 384
     """Longest completion, the end token included; a longer one is cut."""
     max_prompt_tokens: int = 640
-    """Longest prompt; a longer one loses the middle of its context, then of itself."""
+    """Longest prompt. A longer one loses part of its context, never of its question or rules; for
+    a problem that does not fit even so, see `data.skip_too_long`."""
 
     def __post_init__(self) -> None:
         if self.temperature <= 0:

@@ -5,10 +5,12 @@ the candidate and evaluates only the calls of the entry point; a second job, wit
 candidate in it, evaluates the assertions with the calls replaced by the values that came back. So
 neither `__eq__` that is always true nor a forged report passes: the candidate can only answer.
 
+Tests that cannot be taken apart (several statements, calls that use a variable of a comprehension
+around them) are judged by `replay`, to the same end.
+
 It does not cover: what a call does to its arguments, printing, and object identity (nothing of it
-crosses); calls that use a variable of a lambda or comprehension around them; values of types that
-do not cross (`values.py`). Every call is evaluated exactly once, also where `and`, `or`, a
-conditional or a comprehension would have skipped or repeated it.
+crosses); values of types that do not cross (`values.py`). In a plain `assert` every call is
+evaluated exactly once, also where `and`, `or` or a conditional would have skipped it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.sandbox.replay import replay
 from aflow_grpo.sandbox.results import Job, SandboxResult, Value, not_run
 
 __all__ = ["Verdict", "judge"]
@@ -49,8 +52,8 @@ class Verdict:
         return bool(self.passed) and all(self.passed)
 
 
-class _UnsupportedForm(ValueError):
-    """A test that cannot be split into calls and an assertion; the message says why."""
+class _NotPlain(ValueError):
+    """A test that cannot be split into calls and an assertion."""
 
 
 @dataclass
@@ -74,17 +77,15 @@ class _Split(ast.NodeTransformer):
         return whole and self._is_target(node.args[0])
 
     def visit(self, node: ast.AST) -> Any:
-        """Replace a call; refuse what cannot be replaced."""
+        """Replace a call; give up where the test must run to know it."""
         if self._is_target(node):
             if self.bound & _names(node):
-                raise _UnsupportedForm(
-                    f"{self.entry_point} is called with a variable of a lambda or comprehension"
-                )
+                raise _NotPlain
             self.calls.append(ast.unparse(_Renamed(self.entry_point).visit(node)))
             name = f"{_PREFIX}{self.first + len(self.calls) - 1}"
             return ast.Name(name, ast.Load())
         if isinstance(node, ast.Name) and node.id in (self.entry_point, _ALIAS):
-            raise _UnsupportedForm(f"{node.id} is used other than by calling it")
+            raise _NotPlain
         outside = self.bound
         if isinstance(node, _SCOPES):
             self.bound |= _bound_names(node)
@@ -122,6 +123,8 @@ class _Test:
     calls: tuple[str, ...] = ()
     assertion: str = ""
     first: int = 0
+    plain: bool = True
+    """One `assert` that could be taken apart; others are replayed."""
     problem: str = ""
 
 
@@ -136,12 +139,15 @@ def _split(test: str, entry_point: str, first: int) -> _Test:
     text = test.strip()
     try:
         body = _parse(text)
+        asserts = any(isinstance(part, ast.Assert) for top in body for part in ast.walk(top))
+        if not asserts:
+            return _Test(text, problem="the test holds no assert statement")
         if len(body) != 1 or not isinstance(body[0], ast.Assert):
-            raise _UnsupportedForm("expected one assert statement")
+            raise _NotPlain
         splitter = _Split(entry_point, first)
         assertion = ast.unparse(splitter.visit(body[0].test))
-    except _UnsupportedForm as error:
-        return _Test(text, problem=f"this form of test is not supported: {error}")
+    except _NotPlain:
+        return _Test(text, plain=False)
     except (SyntaxError, ValueError, RecursionError) as error:
         return _Test(text, problem=f"the test does not parse: {error}")
     return _Test(text, tuple(splitter.calls), f"bool({assertion})", first)
@@ -152,7 +158,7 @@ def _split_all(tests: Sequence[str], entry_point: str) -> list[_Test]:
     split: list[_Test] = []
     for test in tests:
         split.append(_split(test, entry_point, sum(len(done.calls) for done in split)))
-    if any(test.calls for test in split):
+    if any(test.calls or not test.plain for test in split):
         return split
     nothing = f"no test calls {entry_point}"
     return [replace(test, assertion="", problem=test.problem or nothing) for test in split]
@@ -183,7 +189,7 @@ async def judge(
         sandbox: A started sandbox.
         candidate: Untrusted code that should define `entry_point`.
         entry_point: Name of the function under test; tests may also call it `candidate`.
-        tests: One `assert` statement each.
+        tests: One `assert` statement each, or several statements with one in them.
         setup: Trusted code for the tests, e.g. imports; runs after the candidate, and alone in the
             second job, where a statement that needs the candidate is skipped. The candidate can
             read it: it must not hold expected values.
@@ -211,7 +217,21 @@ async def judge(
             _tolerant(setup), assertions, inputs=inputs, timeout_s=timeout_s
         )
     outcome = dict(zip(checkable, checked.values, strict=True))
-    messages = [_message(test, ran.values, outcome.get(test), checked) for test in split]
+    messages = []
+    for test in split:
+        if test.plain:
+            messages.append(_message(test, ran.values, outcome.get(test), checked))
+            continue
+        reason = await replay(
+            sandbox,
+            candidate,
+            entry_point,
+            test.text,
+            setup=setup,
+            own_setup=_tolerant(setup),
+            timeout_s=timeout_s,
+        )
+        messages.append(f"{test.text}\n{reason}" if reason else "")
     return Verdict(tuple(not message for message in messages), tuple(messages))
 
 

@@ -11,6 +11,7 @@ leaves either the old file or the new one (Lightning's own writer copies across 
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from aflow_grpo.errors import ConfigError
 
 __all__ = ["AtomicCheckpointIO", "BoundaryCheckpoint", "checkpoint_directory", "last_checkpoint"]
+
+_LOG = logging.getLogger(__name__)
 
 
 def checkpoint_directory(root: str | Path) -> Path:
@@ -46,7 +49,26 @@ def last_checkpoint(root: str | Path) -> Path:
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes checkpoints so that a crash never leaves half a file."""
+    """Writes checkpoints so that a crash never leaves half a file; reads whole ones only."""
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """What `save_checkpoint` wrote.
+
+        Raises:
+            ConfigError: The file is no checkpoint, or not a whole one.
+        """
+        try:
+            checkpoint: Any = super().load_checkpoint(path, *args, **kwargs)
+        except Exception as error:  # torch raises whatever the wrong bytes lead to
+            found = f"it cannot be read ({type(error).__name__})"
+        else:
+            if isinstance(checkpoint, dict):
+                return checkpoint
+            found = f"it holds a {type(checkpoint).__name__}"
+        raise ConfigError(
+            f"--ckpt_path={path}: {found}. Expected a whole checkpoint of this program, such as "
+            "checkpoints/last.ckpt in a run's directory."
+        )
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -121,7 +143,11 @@ class BoundaryCheckpoint(Checkpoint):
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
         """Save the last boundary when the run is stopped between updates."""
         if self._started and pl_module.at_boundary and pl_module.iteration > self._saved_at:
-            self._save(trainer, pl_module.iteration)
+            try:
+                self._save(trainer, pl_module.iteration)
+            except (OSError, RuntimeError) as error:  # torch's writer turns one into the other
+                # Raised from here, it would keep the others from closing what they have open.
+                _LOG.warning("No checkpoint of iteration %s: %s", pl_module.iteration, error)
 
     def _save(self, trainer: L.Trainer, iteration: int) -> None:
         trainer.save_checkpoint(checkpoint_directory(trainer.default_root_dir) / "last.ckpt")

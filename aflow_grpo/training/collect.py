@@ -1,4 +1,4 @@
-"""Sampling and executing as one pipeline: while one chunk executes, the next is being sampled."""
+"""Writing and executing as one pipeline: while one chunk executes, the next is being written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import lightning as L
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.policy import Policy
+from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rollout import make_requests, rollout_seed
@@ -44,7 +44,7 @@ class Collected:
 
     rollouts_B: list[Rollout]
     sample_s: float
-    """Seconds in which the policy was sampling."""
+    """Seconds in which the policy was writing."""
     wait_s: float
     """Seconds spent waiting for executions after the last sample was drawn."""
 
@@ -65,9 +65,9 @@ def rollout_callback_of(trainer: L.Trainer) -> RolloutCallback:
 
 
 def collect(
-    policy: Policy, trainer: L.Trainer, problems_P: Sequence[Problem], draw: Draw
+    policy: BasePolicy, trainer: L.Trainer, problems_P: Sequence[Problem], draw: Draw
 ) -> Collected:
-    """Sample `draw.group_size` workflows per problem and run (or only check) each of them once."""
+    """Let `policy` write `draw.group_size` workflows per problem; run (or only check) each once."""
     callback = rollout_callback_of(trainer)
     started = time.perf_counter()
     per_chunk = max(1, draw.chunk // draw.group_size)
@@ -79,8 +79,7 @@ def collect(
             for problem in chunk_P
             for member in range(draw.group_size)
         ]
-        prompts_B = [ids for p in chunk_P for ids in [policy.encode(p)] * draw.group_size]
-        completions_B = policy.sample(prompts_B, seeds_B, greedy=draw.greedy)
+        completions_B = policy.write(chunk_P, seeds_B, greedy=draw.greedy)
         if draw.strip_flaws:
             completions_B = [
                 replace(c, text=strip_flaws(c.text, chunk_P[b // draw.group_size].domain))

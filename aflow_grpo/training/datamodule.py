@@ -7,7 +7,7 @@ exactly the batch that an interrupted one did not finish.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -61,6 +61,8 @@ class WorkflowDataModule(L.LightningDataModule):
         batch_size: Problems per training batch.
         quick_val_size: Size of the stratified subset that validation in the middle of `fit` uses.
         eval_batch_size: Problems per validation or test batch.
+        skip_too_long: Leave out the problems whose prompt does not fit into the policy even without
+            any context; otherwise they end the run before it starts.
         seed: The run's seed (`seed_everything` on the command line).
     """
 
@@ -73,6 +75,7 @@ class WorkflowDataModule(L.LightningDataModule):
         batch_size: int = 8,
         quick_val_size: int = 50,
         eval_batch_size: int = 50,
+        skip_too_long: bool = False,
         seed: int = 0,
     ) -> None:
         super().__init__()
@@ -90,8 +93,10 @@ class WorkflowDataModule(L.LightningDataModule):
         self._batch_size = batch_size
         self._quick_val_size = quick_val_size
         self._eval_batch_size = eval_batch_size
+        self.skip_too_long = skip_too_long
         self._seed = seed
         self._loaded: dict[str, list[Problem]] = {}
+        self._left_out: dict[str, set[str]] = {}
 
     def setup(self, stage: str) -> None:
         """Read the sets that the stage needs.
@@ -106,29 +111,47 @@ class WorkflowDataModule(L.LightningDataModule):
         for split in needed:
             if not self._loaded[split] and (split == "train" or stage != "fit"):
                 raise DataError(
-                    f"data.{split} names no problems, but `{stage}` needs some. Add a source, e.g. "
-                    f"data.{split}: [{{dataset: sample, split: {split}}}]."
+                    f"data.{split} names no problems, but `{TrainerFn(stage).value}` needs some. "
+                    f"Add a source, e.g. data.{split}: [{{dataset: sample, split: {split}}}]."
                 )
+        if stage == "fit":
+            self._sampler()  # complains before the run begins
 
     def problems(self, split: str) -> Sequence[Problem]:
         """The problems of ``train``, ``val`` or ``test``; empty when not loaded for this stage."""
-        return self._loaded.get(split, [])
+        left_out = self._left_out.get(split)
+        loaded = self._loaded.get(split, [])
+        return [p for p in loaded if p.id not in left_out] if left_out else loaded
+
+    def leave_out(self, split: str, ids: Collection[str]) -> None:
+        """Work without these problems of `split` from now on.
+
+        Raises:
+            DataError: None would be left.
+        """
+        self._left_out.setdefault(split, set()).update(ids)
+        if not self.problems(split):
+            raise DataError(
+                f"data.{split}: data.skip_too_long leaves out all {len(self._loaded[split])} "
+                "problems. Raise model.policy.sampling.max_prompt_tokens, or add shorter ones."
+            )
+
+    def left_out_count(self, split: str) -> int:
+        """How many problems of `split` were left out."""
+        return len(self._left_out.get(split, ()))
 
     def all_problems(self) -> list[Problem]:
-        """Every loaded problem, e.g. for the simulator."""
+        """Every loaded problem, those left out included, e.g. for the simulator."""
         return [problem for problems in self._loaded.values() for problem in problems]
 
     def train_dataloader(self) -> _TrainBatches:
         """Endless batches of `batch_size` problems in the proportions of `mix`."""
-        sampler = ProportionalSampler(
-            self._loaded["train"], self._mix, batch_size=self._batch_size, seed=self._seed
-        )
         assert self.trainer is not None
-        return _TrainBatches(sampler, self.trainer.lightning_module)
+        return _TrainBatches(self._sampler(), self.trainer.lightning_module)
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The whole validation set for `validate`, its quick stratified subset inside `fit`."""
-        problems = self._loaded["val"]
+        problems = self.problems("val")
         assert self.trainer is not None
         if self.trainer.state.fn is TrainerFn.FITTING:
             problems = stratified(problems, self._quick_val_size, seed=self._seed)
@@ -136,11 +159,16 @@ class WorkflowDataModule(L.LightningDataModule):
 
     def test_dataloader(self) -> DataLoader[Any]:
         """The whole test set."""
-        return self._batches(self._loaded["test"])
+        return self._batches(self.problems("test"))
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Problems are text and stay where they are."""
         return batch
+
+    def _sampler(self) -> ProportionalSampler:
+        return ProportionalSampler(
+            self.problems("train"), self._mix, batch_size=self._batch_size, seed=self._seed
+        )
 
     def _read(self, split: str) -> list[Problem]:
         return load_sources(self._sources[split])

@@ -13,10 +13,13 @@ in ``status/unavailable`` and in nothing else.
 | ``fallback_rate`` (``/domain``) | share for which the fixed workflow has to answer |
 | ``validation_failure_rate`` (``/domain``) | share rejected before running (`invalid` or `cut`) |
 | ``cost_usd_per_problem`` (``/domain``) | mean list cost of the policy's own workflow |
+| ``policy_cost_usd_per_problem`` (``/domain``) | mean list cost of writing, by an endpoint only |
 | ``llm_calls_per_problem``, ``tokens/prompt``, ``tokens/completion`` | executor use, means |
 | ``status/<status>``, ``fault/<kind>`` | shares |
 | ``operators/<name>`` | mean calls per workflow that ran |
-| ``length/completion_tokens``, ``length/max``, ``length/prompt_tokens`` | policy tokens |
+| ``length/prompt_tokens``, ``length/completion_tokens`` | policy tokens, means |
+| ``length/prompt_tokens/<quantile>``, ``length/completion_tokens/<quantile>`` | p50, p90, max |
+| ``length/context_cut`` | share of prompts that hold only part of their problem's context |
 | ``valid_rate_greedy`` (``/domain``) | structural check: share valid as written, not executed |
 
 The update (`update.py`) adds these, under ``train/`` only.
@@ -31,6 +34,7 @@ The update (`update.py`) adds these, under ``train/`` only.
 | ``skipped_update`` | 1 when no group had a signal, else 0 |
 | ``workflows`` | rollouts of the iteration, masked ones included |
 
+With `data.skip_too_long`, ``length/skipped_problems`` is how many problems the split lost to it.
 ``time/sample_s``, ``time/execute_s``, ``time/update_s`` are the seconds of the iteration's phases.
 """
 
@@ -43,7 +47,7 @@ from statistics import fmean
 from aflow_grpo.records import DOMAINS, Rollout, Status
 from aflow_grpo.workflow.contract import OPERATORS
 
-__all__ = ["HEADLINE", "REWARD_PARTS", "rollout_metrics", "valid_rate"]
+__all__ = ["HEADLINE", "REWARD_PARTS", "WRITTEN_BY_ENDPOINT", "rollout_metrics", "valid_rate"]
 
 REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition", "penalty")
 
@@ -56,6 +60,11 @@ HEADLINE: dict[str, Callable[[Rollout], float]] = {
     "cost_usd_per_problem": lambda r: r.execution.usage.cost_usd,
 }
 """What is reported in total and for each domain."""
+
+WRITTEN_BY_ENDPOINT: dict[str, Callable[[Rollout], float]] = {
+    "policy_cost_usd_per_problem": lambda r: r.completion.usage.cost_usd,
+}
+"""What is added where the policy is an endpoint."""
 
 
 def rollout_metrics(
@@ -75,7 +84,10 @@ def rollout_metrics(
         metrics[f"{split}/status{suffix}/unavailable"] = 1 - len(counted) / len(rollouts)
     if not counted:
         return metrics
-    for name, value in HEADLINE.items():
+    headline = dict(HEADLINE)
+    if any(r.completion.usage.calls for r in counted):
+        headline |= WRITTEN_BY_ENDPOINT
+    for name, value in headline.items():
         metrics[f"{split}/{name}{suffix}"] = fmean(map(value, counted))
         for domain in DOMAINS:
             members = [r for r in counted if r.problem.domain == domain]
@@ -99,16 +111,27 @@ def valid_rate(rollouts: Sequence[Rollout], split: str) -> dict[str, float]:
     return rates
 
 
+def _quantiles(lengths: Sequence[int]) -> dict[str, float]:
+    """``p50``, ``p90`` and ``max``: the smallest value that so large a share does not exceed."""
+    ordered = sorted(lengths)
+    percents = {"p50": 50, "p90": 90, "max": 100}
+    return {name: float(ordered[-(-len(ordered) * p // 100) - 1]) for name, p in percents.items()}
+
+
 def _details(counted: Sequence[Rollout], suffix: str) -> dict[str, float]:
     n = len(counted)
+    prompts = [r.completion.prompt_length for r in counted]
+    completions = [r.completion.length for r in counted]
     details: dict[str, float] = {
         f"llm_calls_per_problem{suffix}": fmean(r.execution.usage.calls for r in counted),
         f"tokens{suffix}/prompt": fmean(r.execution.usage.prompt_tokens for r in counted),
         f"tokens{suffix}/completion": fmean(r.execution.usage.completion_tokens for r in counted),
-        f"length{suffix}/completion_tokens": fmean(len(r.completion.token_ids) for r in counted),
-        f"length{suffix}/max": max(len(r.completion.token_ids) for r in counted),
-        f"length{suffix}/prompt_tokens": fmean(len(r.completion.prompt_ids) for r in counted),
+        f"length{suffix}/prompt_tokens": fmean(prompts),
+        f"length{suffix}/completion_tokens": fmean(completions),
+        f"length{suffix}/context_cut": fmean(r.completion.context_cut for r in counted),
     }
+    for name, lengths in (("prompt_tokens", prompts), ("completion_tokens", completions)):
+        details |= {f"length{suffix}/{name}/{q}": v for q, v in _quantiles(lengths).items()}
     statuses = Counter(r.execution.status for r in counted)
     details |= {
         f"status{suffix}/{status}": statuses[status] / n

@@ -26,10 +26,17 @@ from torch.optim import AdamW
 from torch.optim.lr_scheduler import LambdaLR
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.policy import Policy
+from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.training.collect import Collected, Draw, collect
 from aflow_grpo.training.interrupts import deferred_interrupt
+from aflow_grpo.training.lengths import (
+    DRAW_EVERY_N_ITERATIONS,
+    check_lengths,
+    left_out_metrics,
+    log_lengths,
+    token_limits,
+)
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
 from aflow_grpo.training.report import choose_example
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
@@ -45,7 +52,8 @@ class GRPOModule(L.LightningModule):
     """GRPO on a policy that writes workflows.
 
     Args:
-        policy: The language model that writes workflows.
+        policy: What writes the workflows: a model in this process, or an endpoint, which `validate`
+            and `test` can judge.
         grpo: Group size, advantages, loss, batching of the update.
         optimizer: AdamW and its schedule.
         evaluation: How validation and test judge the policy.
@@ -54,16 +62,15 @@ class GRPOModule(L.LightningModule):
 
     def __init__(
         self,
-        policy: Policy,
+        policy: BasePolicy,
         grpo: GRPOSettings = GRPOSettings(),
         optimizer: OptimizerSettings = OptimizerSettings(),
         evaluation: EvaluationSettings = EvaluationSettings(),
         seed: int = 0,
     ) -> None:
         super().__init__()
-        # Adapters can be switched off to get the reference; full fine-tuning needs a copy.
-        if grpo.loss.kl_coef > 0 and policy.lora is None:
-            policy.kl_reference = True
+        if grpo.loss.kl_coef > 0:
+            policy.keep_reference()
         self.policy = policy
         self.grpo = grpo
         self.optimizer_settings = optimizer
@@ -75,6 +82,8 @@ class GRPOModule(L.LightningModule):
         """The full evaluations of this fit, in order: the first is *before*, the last *after*."""
         self.example: Rollout | None = None
         """One rollout of the last full evaluation, to be shown."""
+        self.rollouts: Sequence[Rollout] = ()
+        """Of the last training iteration, for callbacks."""
         self.at_boundary = True
         """False from an iteration's first optimiser step until its counters are right again."""
         self.validated_at = 0
@@ -93,9 +102,21 @@ class GRPOModule(L.LightningModule):
 
     # Setup and state
 
+    def prepare_data(self) -> None:
+        """Lightning's first hook: refuse what cannot be trained before anything is opened."""
+        if self._inside_fit:
+            self.policy.require_weights()
+
     def configure_model(self) -> None:
-        """Load the policy's weights (once; Lightning calls this before every stage)."""
+        """Load the policy's weights (once; Lightning calls this before every stage).
+
+        With its tokenizer there, and before anything is executed, the problems are looked at.
+
+        Raises:
+            ConfigError: Some are longer than the policy can be asked.
+        """
         self.policy.setup()
+        check_lengths(self.policy, self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """AdamW on the trainable parameters, linear warm-up and decay per optimiser step."""
@@ -130,9 +151,16 @@ class GRPOModule(L.LightningModule):
         """Restore our own state, after checking that the checkpoint is of this policy.
 
         Raises:
-            ConfigError: The checkpoint was made with another base model, adapter or tokenizer.
+            ConfigError: The checkpoint was made with another base model, adapter or tokenizer, or
+                the policy has no weights to load it into.
         """
-        state: Mapping[str, Any] = checkpoint.get(_STATE_KEY, {})
+        self.policy.require_weights()
+        state: Mapping[str, Any] | None = checkpoint.get(_STATE_KEY)
+        if state is None:
+            raise ConfigError(
+                "--ckpt_path: the checkpoint is of another program. Expected one of this, such as "
+                "checkpoints/last.ckpt in a run's directory."
+            )
         mine, theirs = self.policy.fingerprint(), state.get("policy")
         if theirs != mine:
             raise ConfigError(
@@ -184,6 +212,7 @@ class GRPOModule(L.LightningModule):
         self.policy.eval()
         collected = collect(self.policy, self.trainer, batch, draw)
         self.policy.train()
+        self.rollouts = collected.rollouts_B
         self._update(collected)
         self._check_idle()
         return None
@@ -203,11 +232,15 @@ class GRPOModule(L.LightningModule):
             self.iteration += 1
             self._count_cost(collected.rollouts_B)
             metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
+            metrics |= left_out_metrics(self.trainer, "train")
             metrics["train/cost_usd_total"] = self.cost_usd
             metrics["time/sample_s"] = collected.sample_s
             metrics["time/execute_s"] = collected.wait_s
             metrics["time/update_s"] = update.seconds
             self._log(metrics)
+            ended = 0 <= self.trainer.max_steps <= self.trainer.global_step
+            if ended or self.iteration % DRAW_EVERY_N_ITERATIONS == 0:
+                self._log_lengths("train", collected.rollouts_B)
             self.at_boundary = True
             self._critical = None
 
@@ -328,12 +361,18 @@ class GRPOModule(L.LightningModule):
     def _report(self, split: str) -> dict[str, float]:
         metrics = rollout_metrics(self._sampled, split)
         metrics |= rollout_metrics(self._greedy, split, greedy=True)
+        metrics |= left_out_metrics(self.trainer, split)
         self._log(metrics)
+        self._log_lengths(split, self._sampled or self._greedy)
         self._count_cost([*self._sampled, *self._greedy])
         log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, split)
         self.example = choose_example(self._greedy)
         self._sampled, self._greedy = [], []
         return metrics
+
+    def _log_lengths(self, split: str, rollouts: Sequence[Rollout]) -> None:
+        limits = token_limits(self.policy)
+        log_lengths(self.trainer.logger, rollouts, limits, split, self.iteration)
 
     def _table(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Evenly spaced rows, so that every domain and level is seen."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import lightning as L
@@ -26,7 +26,7 @@ from rich.progress import (
 )
 
 from aflow_grpo.training.collect import rollout_callback_of
-from aflow_grpo.training.report import evaluation_table, example_view
+from aflow_grpo.training.report import evaluation_table, example_view, masked_note
 from aflow_grpo.training.tracking import RunLogger
 
 __all__ = ["ProgressReporter"]
@@ -103,7 +103,7 @@ class ProgressReporter(L.Callback):
             title = f"Validation, {when} {pl_module.iteration} steps"
             before = earlier[0] if earlier else None
             self._console.print(evaluation_table(title, "val", after, before))
-            self._console.print()
+            self._note_masked("val", after)
         self._show_example(pl_module)
         self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
         for line in _next_commands(trainer):
@@ -127,8 +127,14 @@ class ProgressReporter(L.Callback):
     def _show(self, trainer: L.Trainer, pl_module: Any, split: str, title: str) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._console.print(evaluation_table(title, split, metrics))
-        self._console.print()
+        self._note_masked(split, metrics)
         self._show_example(pl_module)
+
+    def _note_masked(self, split: str, metrics: Mapping[str, float]) -> None:
+        note = masked_note(split, metrics)
+        if note:
+            self._console.print(note, soft_wrap=True)
+        self._console.print()
 
     def _show_example(self, pl_module: Any) -> None:
         if pl_module.example is not None and not self._quiet:

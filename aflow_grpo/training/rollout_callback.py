@@ -1,7 +1,9 @@
-"""The rollout callback: owns the event loop, the executor's clients, the sandbox and the simulator.
+"""The rollout callback: owns the event loop, the endpoints' clients, the sandbox and the simulator.
 
 `training_step` calls it with completions and gets rollouts back. Everything it owns is opened once
 per run, when Lightning sets the stage up, and closed when the stage ends or an exception ends it.
+A policy behind an endpoint is connected here, so that its calls share loop and journal with the
+executor's. Before anything else, real endpoints are asked whether they answer.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import lightning as L
@@ -21,12 +24,14 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.policy.endpoint import EndpointPolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.training.event_loop import EventLoopThread
+from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
 
@@ -51,7 +56,10 @@ class RolloutCallback(L.Callback):
     Args:
         tiers: The executor's endpoints in order of preference. May be empty with a simulator.
         simulator: Settings of the simulated executor, then the only tier; null uses `tiers`.
-        journal: Keep every executor call in `journal.db`, so that none is paid for twice.
+        journal: Keep every call of an endpoint in `journal.db`, so that none is paid for twice.
+        check_endpoints: Ask every real endpoint for one token before the run begins, and stop if
+            none answers (0.000002 USD each for gpt-4o-mini). Off, a run can be repeated from the
+            journal without a network.
         execution: Clocks of one workflow.
         interpreter: Limits of the interpreter that runs workflow code.
         sandbox: Limits of the processes that run operator-written code.
@@ -64,6 +72,7 @@ class RolloutCallback(L.Callback):
         tiers: list[Tier] | None = None,
         simulator: SimulatorSettings | None = None,
         journal: bool = True,
+        check_endpoints: bool = True,
         execution: ExecutionSettings = ExecutionSettings(),
         interpreter: InterpreterLimits = InterpreterLimits(),
         sandbox: SandboxSettings = SandboxSettings(),
@@ -73,6 +82,7 @@ class RolloutCallback(L.Callback):
         self.tiers = list(tiers or [])
         self.simulator_settings = simulator
         self.journal = journal
+        self.check_endpoints = check_endpoints
         self.execution = execution
         self.interpreter = interpreter
         self.sandbox = sandbox
@@ -85,6 +95,11 @@ class RolloutCallback(L.Callback):
     def client(self) -> ExecutorClient:
         """The executor's client, for its totals."""
         return self._opened.client
+
+    @property
+    def writer(self) -> ExecutorClient | None:
+        """The client of a policy behind an endpoint, for its totals; None when there is none."""
+        return self._opened.writer
 
     @property
     def sandbox_mode(self) -> str:
@@ -109,7 +124,12 @@ class RolloutCallback(L.Callback):
         if self._open is not None:
             return
         problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
-        self._open = self._start(problems, Path(trainer.default_root_dir))
+        policy = getattr(pl_module, "policy", None)
+        writing = policy if isinstance(policy, EndpointPolicy) else None
+        opened = self._open = self._start(problems, Path(trainer.default_root_dir), writing)
+        if writing is not None and opened.writer is not None:
+            poll = partial(self.stop_if_terminated, trainer)
+            writing.connect(opened.writer, partial(opened.loop.run, poll=poll))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close everything."""
@@ -134,7 +154,8 @@ class RolloutCallback(L.Callback):
         return self._opened.loop.result(future, poll=lambda: self.stop_if_terminated(trainer))
 
     def stop_if_terminated(self, trainer: L.Trainer) -> None:
-        """Raise if SIGTERM has arrived, which Lightning only notes."""
+        """Raise if a signal has arrived that did not stop the run yet."""
+        raise_if_stopped()
         if trainer.received_sigterm:
             raise SIGTERMException
 
@@ -142,9 +163,12 @@ class RolloutCallback(L.Callback):
         """Cancel what runs, close clients, processes and the loop; a second call does nothing."""
         opened, self._open = self._open, None
         if opened is not None:
-            opened.close()
+            with deferred_interrupt():
+                opened.close()
 
-    def _start(self, problems: Sequence[Problem], directory: Path) -> _Opened:
+    def _start(
+        self, problems: Sequence[Problem], directory: Path, policy: EndpointPolicy | None
+    ) -> _Opened:
         if self.simulator_settings is None and not self.tiers:
             raise ConfigError(
                 "rollout.tiers is empty and rollout.simulator is null: nothing can execute "
@@ -153,7 +177,7 @@ class RolloutCallback(L.Callback):
             )
         opened = _Opened()
         try:
-            opened.start(self, problems, directory)
+            opened.start(self, problems, directory, policy)
         except BaseException:
             opened.close()
             raise
@@ -167,29 +191,56 @@ class _Opened:
     loop: EventLoopThread = field(default_factory=EventLoopThread)
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     client: ExecutorClient = field(init=False)
+    writer: ExecutorClient | None = None
     sandbox: Sandbox = field(init=False)
     engine: RolloutEngine = field(init=False)
 
-    def start(self, settings: RolloutCallback, problems: Sequence[Problem], root: Path) -> None:
+    def start(
+        self,
+        settings: RolloutCallback,
+        problems: Sequence[Problem],
+        root: Path,
+        policy: EndpointPolicy | None,
+    ) -> None:
         tiers, scope = settings.tiers, ""
         if settings.simulator_settings is not None:
             markers = {spec.attribute: spec.marker for spec in OPERATORS}
             simulator = Simulator(problems, markers, settings.simulator_settings).start()
             self.stack.callback(simulator.close)
             tiers, scope = [simulator.tier()], simulator.digest
-        self.loop.run(self._start(settings, tiers, scope, root))
+        self.loop.run(self._connect(settings, tiers, scope, root, policy))
+        self.loop.run(self._prepare(settings))
 
-    async def _start(
-        self, settings: RolloutCallback, tiers: Sequence[Tier], scope: str, root: Path
+    async def _connect(
+        self,
+        settings: RolloutCallback,
+        tiers: Sequence[Tier],
+        scope: str,
+        root: Path,
+        policy: EndpointPolicy | None,
     ) -> None:
+        """The clients of all endpoints, and whether these answer."""
         stack = self.stack
         journal = None
         if settings.journal:
             root.mkdir(parents=True, exist_ok=True)
-            journal = Journal(root / "journal.db", scope=scope)
+            journal = Journal(root / "journal.db")
             stack.callback(journal.close)
-        self.client = ExecutorClient(tiers, journal=journal)
+        # A simulator's replies are those of its world; a real endpoint's know no scope.
+        self.client = ExecutorClient(tiers, journal=journal, scope=scope)
         stack.push_async_callback(self.client.aclose)
+        if policy is not None:
+            self.writer = ExecutorClient([policy.tier], journal=journal)
+            stack.push_async_callback(self.writer.aclose)
+        if settings.check_endpoints:
+            real = self.client if settings.simulator_settings is None else None
+            for client in (self.writer, real):
+                if client is not None:
+                    await client.check()
+
+    async def _prepare(self, settings: RolloutCallback) -> None:
+        """Everything that runs workflows."""
+        stack = self.stack
         limits = settings.sandbox
         self.sandbox = await stack.enter_async_context(
             Sandbox(workers=limits.workers, timeout_s=limits.timeout_s, memory_mb=limits.memory_mb)

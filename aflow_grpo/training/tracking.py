@@ -1,16 +1,20 @@
 """MLflow as the lab book, on SQLite under the run's directory by default.
 
 `RunLogger` is Lightning's MLFlowLogger with the defaults that a laptop needs (no server,
-everything under one directory), the memory of which run a directory belongs to, and parameters
-that may change when a run is resumed. Tables and configs are artifacts; a logger that is not
-MLflow gets metrics only.
+everything under one directory), an end that says how the run ended, and parameters that may change
+when a run is resumed. `start_run` decides which MLflow run a command logs to; it comes after
+everything that may be wrong with the settings, so that a mistake leaves no trace. Tables and
+configs are artifacts; a logger that is not MLflow gets metrics only.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
-from collections.abc import Mapping, Sequence
+import sys
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,21 +25,15 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.records import Rollout, to_dict
+from aflow_grpo.training.interrupts import deferred_interrupt, unwind_from_here
+from aflow_grpo.training.run_directory import RunDirectory
 
-__all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "read_run_id"]
+__all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "start_run"]
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
-_RUN_FILE = "run.json"
-
-
-def read_run_id(root: str | Path) -> str | None:
-    """The MLflow run that `fit` last logged to under `root`, or None."""
-    path = Path(root) / _RUN_FILE
-    if not path.is_file():
-        return None
-    run_id = json.loads(path.read_text()).get("mlflow_run_id")
-    return str(run_id) if run_id else None
+_MARK = "aflow_grpo.mark"
+_LOG = logging.getLogger(__name__)
 
 
 class RunLogger(MLFlowLogger):
@@ -62,27 +60,61 @@ class RunLogger(MLFlowLogger):
         self.root = Path(root)
         self.root.mkdir(parents=True, exist_ok=True)
         local = tracking_uri is None
+        store = self.root.resolve() / "mlflow.db"
+        if local and not store.exists():
+            _make_store(store)
         super().__init__(
             experiment_name=experiment_name,
             run_name=run_name,
-            tracking_uri=tracking_uri or f"sqlite:///{self.root.resolve() / 'mlflow.db'}",
+            tracking_uri=tracking_uri or f"sqlite:///{store}",
             artifact_location=(self.root.resolve() / "artifacts").as_uri() if local else None,
             run_id=run_id,
             tags=dict(tags or {}),
         )
-        self._continued = run_id is not None
 
     @property
     def tracking_uri(self) -> str:
         """Where the run is tracked."""
         return self._tracking_uri
 
-    def remember_run(self) -> None:
-        """Note in the run's directory which MLflow run it belongs to, for resuming."""
-        text = json.dumps({"mlflow_run_id": self.run_id, "tracking_uri": self._tracking_uri})
-        (self.root / _RUN_FILE).write_text(text + "\n")
-        if self._continued:
-            self.experiment.update_run(self.run_id, status="RUNNING")
+    def status_of(self, run_id: str) -> str | None:
+        """A run's MLflow status, e.g. ``FINISHED``; None when the store has no such run."""
+        from mlflow.exceptions import MlflowException  # seconds, and `--help` needs none of it
+
+        try:
+            return str(self._mlflow_client.get_run(run_id).info.status)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return None
+
+    def find_run(self, mark: str) -> str | None:
+        """The run that was made with `mark` as its tag, or None."""
+        experiment = self._mlflow_client.get_experiment_by_name(self._experiment_name)
+        if experiment is None:
+            return None
+        runs = self._mlflow_client.search_runs(
+            [experiment.experiment_id], f"tags.`{_MARK}` = '{mark}'", max_results=1
+        )
+        return str(runs[0].info.run_id) if runs else None
+
+    def continue_run(self, run_id: str) -> None:
+        """Log to an earlier run, which is then running again."""
+        self._run_id = run_id
+        self.experiment.update_run(run_id, status="RUNNING")
+
+    def finalize(self, status: str = "success") -> None:
+        """End the run: FINISHED, after Ctrl-C or SIGTERM KILLED, after an error FAILED."""
+        cause = sys.exception()
+        if status == "failed" and isinstance(cause, KeyboardInterrupt | SystemExit):
+            status = "KILLED"
+        try:
+            super().finalize(status)
+        except Exception as error:
+            if cause is None:
+                raise
+            # What ended the run matters more, and its message would be lost.
+            _LOG.warning("The MLflow run could not be ended: %s", error)
 
     def log_settings(self, settings: Mapping[str, Any]) -> None:
         """Flattened settings as parameters; one that changed on resume is kept as a tag."""
@@ -100,27 +132,145 @@ class RunLogger(MLFlowLogger):
         """A text file among the run's artifacts."""
         self.experiment.log_text(self.run_id, text, artifact)
 
+    def log_bytes(self, content: bytes, artifact: str) -> None:
+        """A file with this content among the run's artifacts."""
+        folder, _, name = artifact.rpartition("/")
+        with tempfile.TemporaryDirectory() as temporary:
+            path = Path(temporary) / name
+            path.write_bytes(content)
+            self.experiment.log_artifact(self.run_id, str(path), folder or None)
+
+
+def start_run(
+    directory: RunDirectory, verb: str, *, run_name: str, resuming: bool = False
+) -> RunLogger:
+    """The MLflow run that a command logs to.
+
+    A `fit` goes on in the directory's run when it resumes from a checkpoint, and when that run was
+    stopped before its first one. Otherwise it gets a new run, and an earlier run's `last.ckpt`
+    another name. `validate` and `test` get runs of their own.
+
+    Args:
+        directory: Where everything of the run lies.
+        verb: ``fit``, ``validate`` or ``test``.
+        run_name: Of a new run.
+        resuming: Whether a checkpoint has been loaded.
+    """
+    tags = {"aflow_grpo.verb": verb}
+    if verb != "fit" and directory.run_id is not None:
+        tags["mlflow.parentRunId"] = directory.run_id
+    logger = RunLogger(directory.root, run_name=run_name, tags=tags)
+    unwind_from_here()  # there will be a run to end
+    if verb != "fit":
+        with deferred_interrupt():
+            assert logger.run_id
+        return logger
+    with deferred_interrupt():
+        known = _run_to_continue(logger, directory, resuming=resuming)
+        if known is not None:
+            logger.continue_run(known)
+        else:
+            _begin_run(logger, directory)
+        assert logger.run_id is not None
+        directory.belongs_to(logger.run_id, logger.tracking_uri)
+    return logger
+
+
+def _run_to_continue(logger: RunLogger, directory: RunDirectory, *, resuming: bool) -> str | None:
+    known = directory.run_id
+    status = logger.status_of(known) if known is not None else None
+    if resuming:
+        if status is None and known is not None:
+            print(f"MLflow knows no run {known} any more: a new one begins.")
+        return known if status is not None else None
+    unfinished = status not in (None, "FINISHED")
+    if unfinished and directory.can_restart and not directory.was_announced:
+        print(
+            "This run was stopped before its first checkpoint: it starts again, in its MLflow run."
+        )
+        return known
+    return None
+
+
+def _begin_run(logger: RunLogger, directory: RunDirectory) -> None:
+    """A new run; or the one that a killed process announced and made, and could not yet note."""
+    mark = directory.announce_run()
+    made = logger.find_run(mark)
+    if made is not None:
+        logger.continue_run(made)
+    logger.tags = {**(logger.tags or {}), _MARK: mark}
+    assert logger.run_id
+    kept = directory.set_checkpoint_aside()
+    if kept is not None:
+        print(f"The earlier run's last checkpoint is kept as {kept}.")
+
+
+def _make_store(path: Path) -> None:
+    """An MLflow store at `path`, all at once: one that a kill left half made cannot be opened."""
+    # Imported late: its import warns, and only a new directory needs it.
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    part = path.with_name(f".{path.name}.part")
+    for leftover in (part, part.with_name(f"{part.name}-journal")):
+        leftover.unlink(missing_ok=True)
+    store: Any = SqlAlchemyStore
+    store(f"sqlite:///{part}", (path.parent / "artifacts").as_uri()).engine.dispose()
+    part.replace(path)
+
 
 class ConfigArtifact(SaveConfigCallback):
-    """Logs the resolved configuration as an artifact and as parameters.
+    """Starts the MLflow run and logs the resolved configuration to it.
 
-    Replaces Lightning's callback, which wants a log directory that MLflow on SQLite does not have.
+    Replaces Lightning's callback, which wants a log directory that MLflow on SQLite does not have,
+    and logs before anything has been loaded.
+
+    Args:
+        parser: What parsed the configuration.
+        config: The parsed configuration.
+        start: Makes the logger as late as possible; null logs to the trainer's own.
     """
 
-    def __init__(self, parser: Any, config: Any, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        parser: Any,
+        config: Any,
+        start: Callable[[], RunLogger] | None = None,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(parser, config, save_to_log_dir=False, **kwargs)
+        self._start = start
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Nothing yet: data, policy and checkpoint are still to be loaded."""
+
+    def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the run of `fit`."""
+        self._begin(trainer, pl_module, "fit")
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the run of `validate`."""
+        if trainer.state.fn is TrainerFn.VALIDATING:
+            self._begin(trainer, pl_module, "validate")
+
+    def on_test_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        """Start the run of `test`."""
+        self._begin(trainer, pl_module, "test")
+
+    def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._start is not None:
+            trainer.logger = self._start()
+        unwind_from_here()
+        self.save_config(trainer, pl_module, stage)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write ``config/<verb>.yaml`` and the parameters to the run."""
         logger = trainer.logger
         if not isinstance(logger, RunLogger):
             return
-        if stage == "fit":
-            logger.remember_run()
         dumped = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)
         settings = _without_keys(yaml.safe_load(dumped))
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-        logger.log_text(text, f"config/{TrainerFn(stage).value}.yaml")
+        logger.log_text(text, f"config/{stage}.yaml")
         logger.log_settings(settings)
 
 

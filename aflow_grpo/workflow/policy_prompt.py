@@ -4,20 +4,30 @@ Both are rendered from the contract, so that a changed operator changes the prom
 holds the problem, its domain, the API of the allowed operators, the hard rules, the recommended
 operators, a good and a bad example, and the output format. The compact form holds only the domain
 and the problem: the tiny policy learns the rest in its warm start. Neither contains a gold answer
-or a hidden test.
+or a hidden test. Where a prompt must be short, the context gives way, never the question or the
+rules; how much must go is decided where tokens are counted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from functools import lru_cache
 
 from aflow_grpo.records import Domain, OperatorSpec, Problem, WorkflowSource
 from aflow_grpo.workflow.contract import CALL_SIGNATURE, allowed_operators
 from aflow_grpo.workflow.library import library
 from aflow_grpo.workflow.validate import validate
 
-__all__ = ["bad_example", "compact_prompt", "full_prompt", "good_example", "render_operator"]
+__all__ = [
+    "bad_example",
+    "compact_prompt",
+    "full_prompt",
+    "good_example",
+    "render_operator",
+    "shortened_context",
+]
 
 _GOOD: dict[Domain, tuple[str, str]] = {
     "math": ("review_revise", "answer_generate"),
@@ -54,6 +64,11 @@ _SYSTEM = """\
 You write a workflow that solves one problem by calling operators, each of them backed by a \
 language model. You do not solve the problem yourself."""
 
+_MARK = "..."
+"""Stands where something of the context was left out."""
+_LONGEST_WORD = 30
+"""In characters; what goes on longer without a space is cut anywhere."""
+
 
 def full_prompt(
     problem: Problem,
@@ -66,23 +81,11 @@ def full_prompt(
     Args:
         problem: The problem to write a workflow for.
         enabled: Attribute names of the operators on offer; None for all of the domain's.
-        max_context_chars: Longest context in characters; a longer one is cut in its middle.
+        max_context_chars: About how many characters of the context to keep; None for all.
     """
     domain = problem.domain
-    offered = [s for s in allowed_operators(domain) if enabled is None or s.attribute in enabled]
-    recommended = [s.attribute for s in offered if domain in s.recommended]
-    good = good_example(domain, enabled=enabled)
-    output = json.dumps({"prompts": dict(good.prompts), "graph_code": good.graph_code})
-    sections = [
-        "# Operators\n" + "\n".join(render_operator(spec) for spec in offered),
-        f"# Rules\n{_RULES}",
-        f"# Recommended for {domain}\n{', '.join(recommended) or 'any of the above'}",
-        "# Output\nOne JSON object and nothing else: `prompts` maps an operator's name to an"
-        " instruction for it (may be empty), `graph_code` is the Python source as a string.",
-        f"# Good example\n{output}",
-        f"# Bad example: {_BAD_BECAUSE}\n{_BAD_EXAMPLE.rstrip()}",
-        f"# Problem ({domain})\n{_shortened(problem, max_context_chars)}",
-    ]
+    frame = _frame(domain, None if enabled is None else frozenset(enabled))
+    sections = [frame, f"# Problem ({domain})\n{_text(problem, max_context_chars)}"]
     if problem.entry_point:
         sections.append(f"# Entry point\n{problem.entry_point}")
     return [
@@ -91,21 +94,36 @@ def full_prompt(
     ]
 
 
-def compact_prompt(problem: Problem, max_chars: int = 600) -> str:
+def compact_prompt(problem: Problem, *, max_context_chars: int | None = None) -> str:
     """The prompt of the tiny policy, e.g. ``<math>\\nWhat is 2+3?\\n<workflow>\\n``.
 
     Args:
         problem: The problem to write a workflow for.
-        max_chars: Longest prompt in characters. Only the context is shortened, in its middle; a
-            question that is longer than this alone stays whole.
+        max_context_chars: About how many characters of the context to keep; None for all.
     """
-    frame = f"<{problem.domain}>\n", "\n<workflow>\n"
-    room = max_chars - len(frame[0]) - len(frame[1])
-    over = len(problem.text) - room
-    text = problem.text
-    if over > 0 and problem.context:
-        text = _shortened(problem, max(0, len(problem.context) - over))
-    return frame[0] + text + frame[1]
+    return f"<{problem.domain}>\n{_text(problem, max_context_chars)}\n<workflow>\n"
+
+
+def shortened_context(context: str, max_chars: int) -> str:
+    """The context with about `max_chars` characters of it kept, and a mark where words are missing.
+
+    Each line (a paragraph, or a title) keeps its beginning: all of them the same number of
+    characters, short ones themselves, whole words only. So a reader still sees what every
+    paragraph is about.
+    """
+    if len(context) <= max_chars:
+        return context
+    lines = [line.strip() for line in context.splitlines()]
+    kept: list[str] = []
+    marked = False
+    for line, room in zip(lines, _fair_shares(list(map(len, lines)), max_chars), strict=True):
+        beginning = _whole_words(line, room)
+        if not line:
+            kept += [""] if kept and kept[-1] else []
+        elif beginning or not marked:
+            kept.append(line if beginning == line else f"{beginning} {_MARK}".lstrip())
+            marked = not beginning
+    return "\n".join(kept).rstrip()
 
 
 def render_operator(spec: OperatorSpec) -> str:
@@ -144,15 +162,50 @@ def bad_example() -> WorkflowSource:
     return WorkflowSource(_BAD_EXAMPLE, {}, hybrid=False)
 
 
-def _shortened(problem: Problem, max_context_chars: int | None) -> str:
-    """The problem's text with its context cut in the middle to at most `max_context_chars`."""
-    context = problem.context
-    if max_context_chars is None or len(context) <= max_context_chars:
+@lru_cache
+def _frame(domain: Domain, enabled: frozenset[str] | None) -> str:
+    """Everything of the user's message that all problems of a domain share."""
+    offered = [s for s in allowed_operators(domain) if enabled is None or s.attribute in enabled]
+    recommended = [s.attribute for s in offered if domain in s.recommended]
+    good = good_example(domain, enabled=enabled)
+    output = json.dumps({"prompts": dict(good.prompts), "graph_code": good.graph_code})
+    sections = [
+        "# Operators\n" + "\n".join(render_operator(spec) for spec in offered),
+        f"# Rules\n{_RULES}",
+        f"# Recommended for {domain}\n{', '.join(recommended) or 'any of the above'}",
+        "# Output\nOne JSON object and nothing else: `prompts` maps an operator's name to an"
+        " instruction for it (may be empty), `graph_code` is the Python source as a string.",
+        f"# Good example\n{output}",
+        f"# Bad example: {_BAD_BECAUSE}\n{_BAD_EXAMPLE.rstrip()}",
+    ]
+    return "\n\n".join(sections)
+
+
+def _text(problem: Problem, max_context_chars: int | None) -> str:
+    """The problem's text with about `max_context_chars` characters of its context."""
+    if max_context_chars is None or len(problem.context) <= max_context_chars:
         return problem.text
-    mark = " ... "
-    kept = max(0, max_context_chars - len(mark))
-    if kept == 0:
-        return problem.question
-    head = (kept + 1) // 2
-    tail = context[len(context) - (kept - head) :] if kept > head else ""
-    return f"Context: {context[:head]}{mark}{tail}\n\nQuestion: {problem.question}"
+    return replace(problem, context=shortened_context(problem.context, max_context_chars)).text
+
+
+def _fair_shares(wanted: Sequence[int], total: int) -> list[int]:
+    """How much of `total` each gets: what it wants, or else as much as every other unsated one.
+
+    E.g. wants of 10, 3, 10 and a total of 14 give 6, 3, 5.
+    """
+    shares = list(wanted)
+    left = total
+    waiting = sorted(range(len(wanted)), key=lambda at: (wanted[at], -at))
+    for served, at in enumerate(waiting):
+        shares[at] = min(wanted[at], left // (len(waiting) - served))
+        left -= shares[at]
+    return shares
+
+
+def _whole_words(line: str, room: int) -> str:
+    """The beginning of `line` of at most `room` characters that ends where a word does."""
+    if len(line) <= room:
+        return line
+    end = line.rfind(" ", 0, room + 1)
+    # Not every script puts spaces between words.
+    return line[: room if end < room - _LONGEST_WORD else max(end, 0)].rstrip()

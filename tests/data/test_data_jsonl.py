@@ -36,6 +36,13 @@ def row(**changes: Any) -> str:
     return json.dumps({k: v for k, v in fields.items() if v is not ...})
 
 
+def _flipped(raw: bytes) -> bytes:
+    """Compressed, with one byte of the compressed data wrong."""
+    packed = bytearray(gzip.compress(raw))
+    packed[10] ^= 0xFF
+    return bytes(packed)
+
+
 def write(path: Path, text: str) -> Path:
     path.write_bytes(text.encode())
     return path
@@ -92,7 +99,15 @@ def test_harmless_oddities_are_read(tmp_path: Path, text: str) -> None:
         ("", r"p\.jsonl: the file is empty, expected one JSON object per line"),
         (" \n\n", "the file is empty"),
         (row() + "\n{not json\n", r"line 2: found str '\{not json', expected one JSON object"),
-        ("[1]\n", r"line 1: found list \[1\], expected an object"),
+        ("1\n", r"line 1: found int 1, expected an object; mend or remove it"),
+        ("[1]\n", r"p\.jsonl, row 1: found int 1, expected an object"),
+        ("[]", "the array is empty, expected objects"),
+        ("[" + row() + ",", r"found `\[` first but no whole JSON array \(.*; is the file complete"),
+        ("[" * 100_000, r"found `\[` first but no whole JSON array"),
+        (row() + "\n" + '{"a":' * 100_000, r"line 2: found str '\{\"a\""),
+        ("{\n" + row(), r"line 1: found str '\{', expected one JSON object per line"),
+        (row(question="\ud800"), "field 'question': found half of a character"),
+        (row(alternatives=["\udfff"]), "field 'alternatives': found half of a character"),
         (row(question=7), "line 1, field 'question': found int 7, expected a string"),
         (row(question="  "), "field 'question': found an empty string, expected text"),
         (row(answer=...), r"field 'answer': found no such field \(the row has: id, dataset"),
@@ -115,6 +130,17 @@ def test_a_malformed_file_is_refused_with_its_place(
         read_problems(write(tmp_path / "p.jsonl", text))
 
 
+def test_arrays_and_single_objects_are_files_too(tmp_path: Path) -> None:
+    other = row(id="m/2")
+    assert len(read_problems(write(tmp_path / "p.json", f"[{row()},\n {other}]"))) == 2
+    indented = json.dumps(json.loads(row()), indent=2)
+    assert read_problems(write(tmp_path / "p.json", f"\ufeff{indented}\r\n")) == [MATH]
+    with pytest.raises(DataError, match=r"row 2, field 'id': found 'm/1' again.*row 1 has it"):
+        read_problems(write(tmp_path / "p.json", f"[{row()},{row()}]"))
+    with pytest.raises(DataError, match=r"p\.json, field 'domain': found str 'x'"):
+        read_problems(write(tmp_path / "p.json", json.dumps(json.loads(row(domain="x")), indent=1)))
+
+
 def test_a_missing_file_is_a_data_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl: no such file"):
         read_problems(tmp_path / "none.jsonl")
@@ -124,7 +150,11 @@ def test_broken_gzip_and_other_encodings_are_data_errors(tmp_path: Path) -> None
     broken, latin = tmp_path / "b.jsonl.gz", tmp_path / "l.jsonl"
     broken.write_bytes(gzip.compress(row().encode())[:-9])
     latin.write_bytes(row().encode("utf-16"))
+    for damaged in (broken.read_bytes(), b"\x1f\x8bno", row().encode(), _flipped(row().encode())):
+        broken.write_bytes(damaged)
+        with pytest.raises(DataError, match=r"cannot be read .*is the file complete\?"):
+            read_problems(broken)
     with pytest.raises(DataError, match="cannot be read"):
-        read_problems(broken)
+        read_problems(tmp_path)
     with pytest.raises(DataError, match="not UTF-8"):
         read_problems(latin)

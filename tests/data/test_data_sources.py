@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from aflow_grpo.data.jsonl import write_problems
 from aflow_grpo.data.sources import DataSource, load_source, load_sources
@@ -101,6 +106,56 @@ def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
     assert load_source(DataSource("jsonl", "p.jsonl", limit=limit)) == PROBLEMS[:count]
 
 
+@given(st.integers(0, 7), st.integers(0, 7))
+def test_skip_and_limit_cut_a_file_into_disjoint_parts(
+    tmp_path_factory: pytest.TempPathFactory, skip: int, limit: int
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "p.jsonl"
+    write_problems(path, PROBLEMS)
+    spec = DataSource("jsonl", str(path), skip=skip, limit=limit)
+    if skip >= len(PROBLEMS):
+        with pytest.raises(DataError, match=f"5 problems to take from and skip is {skip}.*lower"):
+            load_source(spec)
+        return
+    taken = load_source(spec)
+    assert taken == [p for at, p in enumerate(PROBLEMS) if skip <= at < skip + (limit or 9)]
+
+
+def test_problems_of_another_file_are_excluded_whatever_their_ids(folder: Path) -> None:
+    """Text decides, without regard to blanks; `skip` and `limit` count what is left."""
+    write_problems(folder / "all.jsonl", PROBLEMS)
+    held_out = [replace(PROBLEMS[1], id="x", question=" 1  +\n1?"), replace(PROBLEMS[4], id="y")]
+    write_problems(folder / "val.jsonl", [*held_out, replace(PROBLEMS[0], context="Other.")])
+    spec = DataSource("jsonl", "all.jsonl", exclude="val.jsonl")
+    assert load_source(spec) == [PROBLEMS[0], PROBLEMS[2], PROBLEMS[3]]
+    assert load_source(replace(spec, skip=1, limit=1)) == [PROBLEMS[2]]
+    with pytest.raises(DataError, match=r"'none\.jsonl': no such file"):
+        load_source(replace(spec, exclude="none.jsonl"))
+    with pytest.raises(DataError, match=r"all\.jsonl: 0 problems to take from"):
+        load_source(replace(spec, exclude="all.jsonl"))
+
+
+def test_code_tasks_are_excluded_by_number(folder: Path) -> None:
+    row = {
+        "text": "Add.", "code": "def add(a, b): return a + b", "task_id": 1,
+        "test_setup_code": "", "test_list": ["assert add(1, 2) == 3", "assert add(1, 1) == 2"],
+    }  # fmt: skip
+    rows = [row | {"task_id": number} for number in range(4)]
+    folder.mkdir()
+    (folder / "all.json").write_text(json.dumps(rows))
+    (folder / "val.json").write_text(json.dumps([rows[2] | {"text": "Add two numbers."}]))
+    problems = load_source(DataSource("mbpp", "all.json", exclude="val.json"))
+    assert [p.id for p in problems] == ["mbpp/train/0", "mbpp/train/1", "mbpp/train/3"]
+
+
+def test_math_takes_a_folder(folder: Path) -> None:
+    (folder / "MATH/train/algebra").mkdir(parents=True)
+    row = {"problem": "1 + 1?", "level": "Level 1", "solution": "\\boxed{2}"}
+    (folder / "MATH/train/algebra/7.json").write_text(json.dumps(row))
+    (problem,) = load_source(DataSource("math", "MATH/train", split="test"))
+    assert (problem.id, problem.answer) == ("math/test/algebra/7", "2")
+
+
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
@@ -113,6 +168,10 @@ def test_a_limit_takes_the_first(folder: Path, limit: int, count: int) -> None:
         ({"dataset": "sample", "path": "x.jsonl"}, "path is 'x.jsonl', expected none for `sample`"),
         ({"dataset": "generated"}, "limit is 0, expected how many problems to make"),
         ({"dataset": "generated", "path": "x"}, "path is 'x', expected none for `generated`"),
+        ({"dataset": "sample", "skip": -1}, "skip is -1, expected 0 or more problems"),
+        ({"dataset": "generated", "limit": 1, "skip": 2}, "skip is 2, expected 0 for `generated`"),
+        ({"dataset": "sample", "exclude": "x"}, "exclude is 'x', expected none for `sample`"),
+        ({"dataset": "drop", "path": "x", "public_tests": "y"}, "is 'y', expected none for drop"),
         ({"dataset": "gsm8k"}, "path is '', expected the file of the gsm8k problems"),
         ({"dataset": "jsonl", "path": "x", "public_tests": "y"}, "public_tests is 'y', expected n"),
     ],
@@ -141,3 +200,29 @@ def test_real_files_are_found_through_the_variable(monkeypatch: pytest.MonkeyPat
     )  # fmt: skip
     problems = load_sources([spec, DataSource("gsm8k", "gsm8k/train.jsonl", limit=10)])
     assert len(problems) == 96
+
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+REAL = ["real", "six", *(f"data/{path.stem}" for path in sorted((CONFIGS / "data").glob("*.yaml")))]
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_checked_in_configs_load_and_keep_their_parts_disjoint(name: str) -> None:
+    if not os.environ.get("AFLOW_GRPO_DATA"):
+        pytest.skip("AFLOW_GRPO_DATA is not set: no real data sets here")
+    data = yaml.safe_load((CONFIGS / f"{name}.yaml").read_text(encoding="utf-8"))["data"]
+    parts = {
+        split: load_sources(DataSource(**source) for source in data[split])
+        for split in ("train", "val", "test")
+    }
+    shares = data["mix"]
+    for problems in parts.values():
+        domains = {problem.domain for problem in problems}
+        assert domains == {domain for domain, share in shares.items() if share}
+    # Code is compared by its number, since files word one task differently.
+    known = [
+        {p.id.replace(f"/{split}/", "/") if p.domain == "code" else " ".join(p.text.split())
+         for p in problems}
+        for split, problems in parts.items()
+    ]  # fmt: skip
+    assert not known[0] & known[1] and not known[0] & known[2] and not known[1] & known[2]

@@ -4,50 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
-from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_endpoint import HANG, Response, Scripted, completion, error, scripted
+from scripted_endpoint import (
+    HANG,
+    Response,
+    Scripted,
+    against,
+    completion,
+    dead_url,
+    error,
+    scripted,
+)
 
 from aflow_grpo.errors import ConfigError, ExecutorError, Unavailable, WorkflowFault
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
-from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.llm.tiers import Tier, WriterTier
 from aflow_grpo.records import FaultKind, Usage
 
 SECRET = "sk-very-secret-0123456789"
 GOOD = completion("hello")
-
-
-def dead_url() -> str:
-    """An address of this machine where nothing listens."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
-
-
-def against(
-    script: Callable[[int], Response] | list[Response],
-    scenario: Callable[[ExecutorClient, Scripted], Awaitable[Any]],
-    *,
-    journal: Journal | None = None,
-    **tier: Any,
-) -> Any:
-    """Run `scenario` with a client whose only tier is served by `script`."""
-
-    async def run() -> Any:
-        async with scripted(script) as endpoint:
-            client = ExecutorClient([endpoint.tier(**tier)], journal=journal)
-            try:
-                return await scenario(client, endpoint)
-            finally:
-                await client.aclose()
-
-    return asyncio.run(run())
 
 
 async def _one_call(client: ExecutorClient, endpoint: Scripted) -> tuple[str, Usage, int]:
@@ -271,36 +251,6 @@ def test_no_more_attempts_are_in_flight_than_allowed() -> None:
     asyncio.run(run())
 
 
-def test_the_journal_answers_after_a_restart_without_a_request(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.db")
-    _, paid, _ = against([GOOD], _one_call, journal=journal)
-    journal.close()
-    journal = Journal(tmp_path / "j.db")
-    text, free, requests = against([error(500)], _one_call, journal=journal)
-    journal.close()
-    assert (text, requests) == ("hello", 0)
-    assert free == Usage(1, 0, paid.prompt_tokens, paid.completion_tokens, paid.cost_usd, 0.0)
-    assert paid.billed_usd == paid.cost_usd > 0
-
-
-def test_what_a_lower_tier_answered_is_not_asked_again(tmp_path: Path) -> None:
-    async def run(first: list[Response]) -> tuple[str, int]:
-        async with scripted(first) as one, scripted([completion("stand-in")]) as two:
-            tiers = [
-                one.tier(name="one", max_attempts=1),
-                two.tier(name="two", model="gpt-4.1-nano"),
-            ]
-            client = ExecutorClient(tiers, journal=journal)
-            text = await client.session(1)("x")
-            await client.aclose()
-            return text, len(one.requests) + len(two.requests)
-
-    journal = Journal(tmp_path / "j.db")
-    assert asyncio.run(run([error(500)])) == ("stand-in", 2)
-    assert asyncio.run(run([completion("late")])) == ("stand-in", 0)
-    journal.close()
-
-
 def test_equal_calls_at_once_make_one_request_and_one_pays() -> None:
     async def scenario(client: ExecutorClient, endpoint: Scripted) -> None:
         sessions = [client.session(1) for _ in range(5)]
@@ -371,6 +321,8 @@ def test_a_client_without_price_or_key_or_tiers_is_refused_at_the_start(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ExecutorError, match=r"'mystery'.*rollout\.tiers\[0\]\.price"):
         ExecutorClient([Tier(model="mystery", api_key="k")])
+    with pytest.raises(ExecutorError, match=r"'mystery'.*model\.policy\.tier\.price"):
+        ExecutorClient([WriterTier(model="mystery", api_key="k")])
     with pytest.raises(ExecutorError, match="No API key for tier 'main'"):
         ExecutorClient([Tier()])
     with pytest.raises(ConfigError, match=r"rollout\.tiers is empty"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import signal
 import sqlite3
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -122,6 +125,64 @@ def test_a_failed_write_is_raised_to_the_caller(tmp_path: Path) -> None:
         journal.put(key(2), ENTRY)
     with pytest.raises(ExecutorError, match="cannot be written"):
         journal.close()
+
+
+_VERSION_1 = """CREATE TABLE IF NOT EXISTS calls (
+    key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
+    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL, created REAL NOT NULL) WITHOUT ROWID"""
+
+
+def test_a_journal_of_version_1_is_migrated_where_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA journal_mode=WAL")
+    connection.execute(_VERSION_1)
+    row = (key(1), "gpt-4o-mini", "main", "Grüße \x00 😀", 12, 3, 1.5e-6, 1_700_000_000.5)
+    connection.execute("INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+    connection.execute("PRAGMA user_version=1")
+    connection.commit()
+    connection.close()
+    cut = replace(ENTRY, finish_reason="length")
+    for _ in range(2):
+        journal = Journal(path)
+        assert journal.get(key(1)) == ENTRY, "nobody knows how it ended"
+        journal.put(key(2), cut)
+        assert journal.get(key(2)) == cut
+        journal.flush()
+        assert journal.get(key(2)) == cut
+        assert len(journal) == 2
+        journal.close()
+    new = tmp_path / "new.db"
+    Journal(new).close()
+    assert _columns(path) == _columns(new)
+
+
+def _columns(path: Path) -> list[tuple[Any, ...]]:
+    connection = sqlite3.connect(path)
+    columns = connection.execute("PRAGMA table_info(calls)").fetchall()
+    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    connection.close()
+    return columns
+
+
+def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    Journal(path).close()
+    connection = sqlite3.connect(path)
+    connection.execute("PRAGMA user_version=3")
+    connection.close()
+    with pytest.raises(ConfigError, match="schema version 3, not 2"):
+        Journal(path)
+
+
+def test_equal_requests_of_two_scopes_have_two_keys() -> None:
+    body = {"model": "m"}
+    keys = {request_key(body), request_key(body, "one world"), request_key(body, "another")}
+    assert len(keys) == 3
+    # What journals on disk were written with.
+    expected = hashlib.sha256(b"one world" + request_key(body)).digest()
+    assert request_key(body, "one world") == expected
 
 
 @given(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=5))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from aflow_grpo.errors import ConfigError, ExecutorError
-from aflow_grpo.llm.tiers import Tier, check_tiers, is_loopback, resolve_key
+from aflow_grpo.llm.tiers import Tier, WriterTier, check_tiers, is_loopback, resolve_key
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -83,6 +83,33 @@ def test_two_different_keys_are_warned_of_without_being_shown(
     assert "rollout.tiers[0].api_key_env" in caplog.text
     assert SECRET not in caplog.text
     assert "sk-yaml-key" not in caplog.text
+
+
+@pytest.mark.parametrize("url", ["https://me:hunter2@x.org/v1", "https://x.org/v1?key=hunter2"])
+def test_an_address_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(ConfigError, match=r"rollout\.tiers\[main\]\.base_url") as caught:
+        Tier(base_url=url)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_key_may_have_blanks_around_it_but_none_within() -> None:
+    assert resolve_key(Tier(), 0, environ={"OPENAI_API_KEY": f" {SECRET}\n"}) == SECRET
+    assert resolve_key(Tier(api_key=f"{SECRET}\n"), 0, environ={}) == SECRET
+    for wrong in (f"{SECRET} x", f"{SECRET}\nx", f"{SECRET}ü"):
+        with pytest.raises(ExecutorError, match=r"rollout\.tiers\[0\]\.api_key") as caught:
+            resolve_key(Tier(), 0, environ={"OPENAI_API_KEY": wrong})
+        assert SECRET not in str(caught.value)
+
+
+def test_the_writers_tier_is_named_by_its_own_key() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.policy\.tier\.timeout_s=0: expected more"):
+        WriterTier(timeout_s=0)
+    with pytest.raises(ExecutorError) as caught:
+        resolve_key(WriterTier(), 0, environ={})
+    message = str(caught.value)
+    for part in ("'writer'", "OPENAI_API_KEY", "model.policy.tier.api_key", "in this process"):
+        assert part in message
+    assert "rollout.tiers" not in message and "simulator" not in message
 
 
 def test_an_empty_chain_and_doubled_names_are_refused() -> None:

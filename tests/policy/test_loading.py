@@ -22,7 +22,7 @@ SMALL = SamplingSettings(max_new_tokens=16, max_prompt_tokens=64)
         ("/no/such/folder", "no such folder. Give `tiny`"),
         ("./nowhere", "no such folder"),
         ("Qwen/Qwen2.5-made-up", "hf download Qwen/Qwen2.5-made-up --local-dir FOLDER"),
-        ("no spaces allowed", "neither a folder here nor a model"),
+        ("no spaces allowed", "neither a folder here nor in the local Hugging Face cache"),
     ],
 )
 def test_a_model_that_is_not_there(source, message):

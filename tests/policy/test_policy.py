@@ -11,12 +11,14 @@ from torch.testing import assert_close
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy import LoraSettings, Policy, SamplingSettings
 from aflow_grpo.policy.loading import causal_parts
+from aflow_grpo.policy.prompting import EncodedPrompt
 from aflow_grpo.policy.scoring import score
 from aflow_grpo.records import Completion, Problem
 
 LORA = LoraSettings(rank=4, alpha=8)
 SAMPLING = SamplingSettings(temperature=0.9, max_new_tokens=16, max_prompt_tokens=64)
-PROMPTS = [[5, 6, 7], [8], [5, 6, 7], list(range(20, 40))]
+ONE, TWO = EncodedPrompt((5, 6, 7)), EncodedPrompt((8,))
+PROMPTS = [ONE, TWO, ONE, EncodedPrompt(tuple(range(20, 40)))]
 PROBLEM = Problem(id="p/1", dataset="sample", domain="math", question="What is 2+3?", answer="5")
 
 
@@ -68,7 +70,7 @@ def test_score_does_not_depend_on_the_micro_batch(model_folder):
 def test_sharing_prompts_changes_neither_values_nor_gradients(model_folder, lora):
     policy = built(model_folder, lora=lora)
     nudge(policy)
-    prompts = [[5, 6, 7], [8], list(range(20, 40))] * 3
+    prompts = PROMPTS[1:] * 3
     completions = policy.sample(prompts, range(9))
     completions[4] = replace(completions[4], token_ids=(9,))
     found = []
@@ -95,7 +97,7 @@ def test_completions_of_one_token(model_folder, share):
 
 def test_score_without_entropy_and_without_completions(model_folder):
     policy = built(model_folder)
-    assert policy.score(policy.sample([[5]], [0])).entropy_BT is None
+    assert policy.score(policy.sample([TWO], [0])).entropy_BT is None
     with pytest.raises(ValueError, match="score needs completions"):
         policy.score([])
 
@@ -165,7 +167,7 @@ def test_reference_is_the_initial_policy(model_folder, changes):
 def test_reference_of_a_fully_trained_policy_must_be_asked_for(model_folder):
     policy = built(model_folder)
     with pytest.raises(ConfigError, match=r"Set model\.policy\.kl_reference: true"):
-        policy.reference_logprobs(policy.sample([[5]], [0]))
+        policy.reference_logprobs(policy.sample([TWO], [0]))
 
 
 @pytest.mark.parametrize("lora", [None, LORA], ids=["full", "lora"])
@@ -213,12 +215,12 @@ def test_fingerprint_tells_policies_apart(model_folder):
 def test_text_is_decoded_without_the_end_token(model_folder):
     policy = built(model_folder)
     policy.model.generation_config.eos_token_id = list(range(0, 258, 4))
-    completions = policy.sample([[5]] * 20, range(20))
+    completions = policy.sample([TWO] * 20, range(20))
     ended = [c for c in completions if c.finished]
     assert ended
     for c in ended:
         assert c.text == policy.tokenizer.decode(list(c.token_ids[:-1]))
-        assert c.prompt_ids == (5,)
+        assert c.prompt_ids == TWO.ids
 
 
 def test_gradient_checkpointing_changes_nothing_but_memory(model_folder):
@@ -260,7 +262,7 @@ def test_nf4_base_with_adapters_samples_and_trains_on_a_cpu(model_folder):
 def test_nothing_is_loaded_before_setup(model_folder):
     policy = Policy(model_folder, sampling=SAMPLING)
     assert list(policy.parameters()) == []
-    for use in (lambda: policy.encode(PROBLEM), lambda: policy.sample([[1]], [0]),
+    for use in (lambda: policy.encode(PROBLEM), lambda: policy.sample([ONE], [0]),
                 policy.fingerprint, policy.describe):  # fmt: skip
         with pytest.raises(RuntimeError, match="setup"):
             use()
@@ -302,4 +304,4 @@ def test_settings_that_contradict_each_other(changes, message):
 
 def test_as_many_seeds_as_prompts(model_folder):
     with pytest.raises(ValueError, match="2 prompts need as many seeds, got 1"):
-        built(model_folder).sample([[1], [2]], [0])
+        built(model_folder).sample([ONE, TWO], [0])

@@ -78,8 +78,9 @@ def test_a_row_does_not_depend_on_its_neighbours(parts):
 
 def test_equal_seeds_repeat_and_other_seeds_differ(parts):
     rows = draw(parts, [[5, 6]] * 3, [1, 1, 2], Sampler(max_new_tokens=12))
-    assert rows[0] == rows[1]
-    assert rows[0].token_ids != rows[2].token_ids
+    assert rows[0].token_ids == rows[1].token_ids != rows[2].token_ids
+    # The place in the batch may change the last bit, by the processor's vector width.
+    assert rows[0].logprobs == pytest.approx(rows[1].logprobs, abs=1e-5)
 
 
 def test_global_generator_is_neither_read_nor_moved(parts):

@@ -100,13 +100,8 @@ def test_right_candidates_pass(jail: Steps, candidate: str, test: str, setup: st
         ("f = 5", "assert f(0) == 0", "'int' object is not callable"),
         ("f = lambda x: 'a' * 1000", "assert f(0) == ''", "aaa..."),
         ("f = lambda x: 10 ** 5000", "assert f(0) == 1", "f(0) returned a int too big to show"),
-        ("f = lambda x: x", "assert callable(f)", "f is used other than by calling it"),
-        ("f = lambda x: x", "assert list(map(f, [1])) == [1]", "f is used other than by"),
-        ("f = lambda x: x", "assert all(f(i) == i for i in range(3))", "lambda or comprehension"),
-        ("f = lambda x: x", "assert [f(j) for i in [1] for j in [i]]", "lambda or comprehension"),
-        ("f = lambda x: x", "assert (lambda y: f(y))(1) == 1", "lambda or comprehension"),
-        ("f = lambda x: x", "x = f(1)\nassert x == 1", "expected one assert statement"),
         ("f = lambda x: x", "assert f(1) ==", "does not parse"),
+        ("f = lambda x: x", "f(1)", "the test holds no assert statement"),
     ],
 )
 def test_failures_say_why(jail: Steps, candidate: str, test: str, message: str) -> None:

@@ -156,6 +156,42 @@ def test_fit_needs_no_validation_set(tmp_path: Path) -> None:
     assert recorder.iteration == 2 and recorder.judged == []
 
 
+# Leaving out
+
+
+def test_what_is_left_out_is_in_no_batch_but_known_to_the_simulator(tmp_path: Path) -> None:
+    module = data(quick_val_size=1000, eval_batch_size=100)
+    module.setup("fit")
+    every = {split: list(module.problems(split)) for split in ("train", "val")}
+    short = {s: {p.id for p in every[s][::2]} for s in every}
+    for split in every:
+        module.leave_out(split, {p.id for p in every[split]} - short[split])
+        assert {p.id for p in module.problems(split)} == short[split]
+        assert module.left_out_count(split) == len(every[split]) - len(short[split]) > 0
+    assert module.left_out_count("test") == 0
+    assert module.all_problems() == every["train"] + every["val"]
+    recorder = Recorder()
+    trainer(tmp_path, limit_val_batches=1.0, max_steps=6).fit(recorder, datamodule=module)
+    assert {name for batch in recorder.trained for name in batch} == short["train"]
+    assert {p.id for p in recorder.judged} == short["val"]
+
+
+def test_a_split_of_which_nothing_is_left_is_named() -> None:
+    module = data()
+    module.setup("fit")
+    wanted = r"data\.val: data\.skip_too_long leaves out all 100 problems\. Raise"
+    with pytest.raises(DataError, match=wanted):
+        module.leave_out("val", {p.id for p in module.problems("val")})
+
+
+def test_a_domain_of_which_nothing_is_left_is_named(tmp_path: Path) -> None:
+    module = data()
+    module.setup("fit")
+    module.leave_out("train", {p.id for p in module.problems("train") if p.domain == "code"})
+    with pytest.raises(ConfigError, match=r"mix\.code is 0\.3, but the data hold no code"):
+        trainer(tmp_path).fit(Recorder(), datamodule=module)
+
+
 # Batches
 
 

@@ -1,7 +1,8 @@
 """`kill -9` at any moment: the resumed run ends as if nothing had happened.
 
-One run is killed five times, each time at another kind of moment, at last after its last step. Real
-processes, forked from a server that has imported everything once.
+One run is killed six times, each time at another kind of moment, the first before it has a
+checkpoint and the last after its last step. Real processes, forked from a server that has imported
+everything once.
 """
 
 import signal
@@ -22,6 +23,7 @@ from trainer_runs import (
 
 STEPS = 4
 KILLS = [
+    (0, "executing", None),
     (1, "updating", 1),
     (2, "saving", 1),
     (3, "executing", 3),

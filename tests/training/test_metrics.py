@@ -13,8 +13,8 @@ from aflow_grpo.training import metrics as module
 from aflow_grpo.training.metrics import HEADLINE, REWARD_PARTS, rollout_metrics, valid_rate
 
 
-def tokens(count: int) -> Completion:
-    return Completion("{}", (1,) * 10, (2,) * count, (-1.0,) * count, True)
+def tokens(count: int, *, context_cut: bool = False) -> Completion:
+    return Completion("{}", (1,) * 10, (2,) * count, (-1.0,) * count, True, context_cut=context_cut)
 
 
 RIGHT = rollout(
@@ -28,7 +28,8 @@ REPAIRED_AND_WRONG = rollout(
     usage=Usage(calls=1, prompt_tokens=20, completion_tokens=10, cost_usd=4e-4),
 )  # fmt: skip
 INVALID = rollout(
-    "code", total=-8.0, parts=(0, 0, 0, 0, 0, -8), status=Status.INVALID, completion=tokens(30),
+    "code", total=-8.0, parts=(0, 0, 0, 0, 0, -8), status=Status.INVALID,
+    completion=tokens(30, context_cut=True),
     fault_kind=FaultKind.BAD_RETURN, fallback_answer="def f(): return 42",
     fallback_usage=Usage(calls=9, prompt_tokens=999, cost_usd=1.0),
 )  # fmt: skip
@@ -39,7 +40,8 @@ FAILED = rollout(
 )  # fmt: skip
 MASKED = rollout(
     "qa", total=-1e9, correct=True, parts=(1e9,) * 6, status=Status.UNAVAILABLE,
-    completion=tokens(5000), fault_kind=FaultKind.ENDPOINT, calls=(call("custom"),) * 50,
+    completion=tokens(5000, context_cut=True), fault_kind=FaultKind.ENDPOINT,
+    calls=(call("custom"),) * 50,
     usage=Usage(calls=50, prompt_tokens=10**9, completion_tokens=10**9, cost_usd=1e9),
 )  # fmt: skip
 BATCH = [RIGHT, REPAIRED_AND_WRONG, INVALID, FAILED]
@@ -84,8 +86,14 @@ WORKED: dict[str, float] = {
     "operators/review": 0.5,
     "operators/test": 0.0,
     "length/completion_tokens": 25.0,
-    "length/max": 40.0,
+    "length/completion_tokens/p50": 20.0,
+    "length/completion_tokens/p90": 40.0,
+    "length/completion_tokens/max": 40.0,
     "length/prompt_tokens": 10.0,
+    "length/prompt_tokens/p50": 10.0,
+    "length/prompt_tokens/p90": 10.0,
+    "length/prompt_tokens/max": 10.0,
+    "length/context_cut": 0.25,
 }
 
 
@@ -141,6 +149,23 @@ def test_valid_rate_is_the_share_valid_as_written() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("count", "p50", "p90"), [(1, 1, 1), (2, 1, 2), (9, 5, 9), (10, 5, 9), (110, 55, 99)]
+)
+def test_quantiles_are_lengths_that_occurred(count: int, p50: int, p90: int) -> None:
+    lengths = [rollout(completion=tokens(n)) for n in range(count, 0, -1)]
+    found = rollout_metrics(lengths, "val")
+    names = [f"val/length/completion_tokens/{q}" for q in ("p50", "p90", "max")]
+    assert [found[name] for name in names] == [p50, p90, count]
+
+
+def test_a_cut_completion_is_cut_and_failed_validation_and_is_not_invalid() -> None:
+    cut = rollout("qa", status=Status.CUT, fault_kind=FaultKind.LENGTH_LIMIT)
+    found = rollout_metrics([cut, RIGHT], "val")
+    assert (found["val/status/cut"], found["val/status/invalid"]) == (0.5, 0.0)
+    assert found["val/fault/length_limit"] == found["val/validation_failure_rate"] == 0.5
+
+
 # The documented names
 
 DOMAIN_SUFFIX = f"(?:/(?:{'|'.join(DOMAINS)}))?"
@@ -154,7 +179,7 @@ def documented() -> dict[str, re.Pattern[str]]:
     for names in re.findall(r"^\| (``.*?) \| .*\|$", table, re.M):
         per_domain = DOMAIN_SUFFIX if "(" in names else ""
         for name in re.findall(r"``([^/`][^`]*)``", names):
-            wild = re.sub(r"<\w+>", "[a-z_]+", name)
+            wild = re.sub(r"<\w+>", "[a-z_0-9]+", name)
             patterns[name] = re.compile(wild + per_domain)
     return patterns
 
@@ -165,6 +190,8 @@ def produced() -> set[str]:
         for domain in DOMAINS
         for status, kind in [(Status.OK, None), *((kind.status, kind) for kind in FaultKind)]
     ]
+    # Written by an endpoint, so that what writing costs is a figure too.
+    kinds += [rollout(d, completion=replace(tokens(1), usage=Usage(calls=1))) for d in DOMAINS]
     names = rollout_metrics(kinds, "val") | valid_rate(kinds, "val")
     return {name.removeprefix("val/") for name in names}
 

@@ -115,7 +115,8 @@ class Stage(NamedTuple):
 
 
 def stage_in(root: Path, reporter: ProgressReporter, logger: Any = False) -> Stage:
-    rollouts = RolloutCallback(tiers=[closed_port_tier(model="gpt-4o-mini")], journal=False)
+    tier = closed_port_tier(model="gpt-4o-mini")
+    rollouts = RolloutCallback(tiers=[tier], journal=False, check_endpoints=False)
     trainer = L.Trainer(
         max_steps=40, accelerator="cpu", logger=logger, default_root_dir=root,
         callbacks=[rollouts, reporter], enable_checkpointing=False, enable_progress_bar=False,
@@ -136,7 +137,7 @@ def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     stage = stage_in(tmp_path, ProgressReporter(**getattr(request, "param", {})))
     rollouts = stage.trainer.callbacks[0]  # type: ignore[attr-defined]
     rollouts.setup(stage.trainer, stage.module, "fit")
-    stage.module.configure_model()
+    stage.module.policy.setup()
     yield stage
     rollouts.close()
     torch.set_num_threads(threads)

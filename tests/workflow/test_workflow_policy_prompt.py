@@ -17,6 +17,7 @@ from aflow_grpo.workflow.policy_prompt import (
     full_prompt,
     good_example,
     render_operator,
+    shortened_context,
 )
 from aflow_grpo.workflow.validate import validate
 
@@ -101,21 +102,87 @@ def test_compact_prompt() -> None:
     assert compact_prompt(problem("math")) == f"<math>\n{QUESTION}\n<workflow>\n"
 
 
+# Shortened contexts
+
+PARAGRAPHS = (
+    "Ada\nAda Lovelace wrote the first program in the world.\n\n"
+    "Babbage\nCharles Babbage built engines.\n\n\nGaps\nx"
+)
+
+
+@pytest.mark.parametrize(
+    ("max_chars", "shown"),
+    [
+        (0, "..."),
+        (20, "Ada\nAda ...\n\n...\n\nGaps\nx"),
+        (40, "Ada\nAda Lovelace ...\n\nBabbage\nCharles ...\n\nGaps\nx"),
+        (
+            80,
+            "Ada\nAda Lovelace wrote the first ...\n\nBabbage\nCharles Babbage built engines."
+            "\n\nGaps\nx",
+        ),
+        (len(PARAGRAPHS), PARAGRAPHS),
+    ],
+)
+def test_every_paragraph_keeps_its_title_and_its_beginning(max_chars: int, shown: str) -> None:
+    assert shortened_context(PARAGRAPHS, max_chars) == shown
+
+
+@pytest.mark.parametrize("line", ["語" * 900, "x" * 900], ids=["no spaces", "one long word"])
+def test_a_text_without_spaces_is_cut_anywhere(line: str) -> None:
+    assert shortened_context(line, 100) == line[:100] + " ..."
+    assert shortened_context(line, 20) == "..."
+
+
+def test_one_passage_keeps_its_beginning_up_to_a_whole_word() -> None:
+    assert shortened_context("one two three four", 13) == "one two three ..."
+    assert shortened_context("one two three four", 12) == "one two ..."
+
+
+LETTERS = st.text("ab \n", max_size=60) | st.text(
+    st.characters(exclude_characters="."), max_size=60
+)
+lines = st.lists(LETTERS, max_size=8)
+
+
+@given(lines.map("\n".join), st.integers(0, 200))
+def test_what_is_kept_are_beginnings_of_the_lines_in_their_order(context: str, room: int) -> None:
+    short = shortened_context(context, room)
+    if len(context) <= room:
+        assert short == context
+        return
+    kept = [line for line in short.splitlines() if line]
+    assert sum(len(line.removesuffix("...").strip()) for line in kept) <= room
+    rest = iter(line.strip() for line in context.splitlines())
+    for line in kept:
+        beginning = line.removesuffix("...").strip()
+        assert any(whole.startswith(beginning) for whole in rest) or line == "..."
+
+
+@given(lines.map("\n".join), st.integers(0, 200))
+def test_more_room_never_keeps_less(context: str, room: int) -> None:
+    def words(shown: str) -> int:
+        return sum(len(line.removesuffix("...").strip()) for line in shown.splitlines())
+
+    assert words(shortened_context(context, room)) <= words(shortened_context(context, room + 1))
+
+
 @given(st.text(max_size=400), st.integers(0, 300))
-def test_only_the_context_is_shortened(context: str, max_chars: int) -> None:
+def test_only_the_context_is_shortened(context: str, room: int) -> None:
     asked = problem("qa", context)
-    text = compact_prompt(asked, max_chars)
-    assert QUESTION in text
-    assert text.startswith("<qa>\n") and text.endswith("\n<workflow>\n")
-    bare = compact_prompt(dataclasses.replace(asked, context=""), max_chars)
-    assert len(text) <= max(max_chars, len(bare))
-    if len(asked.text) + len("<qa>\n\n<workflow>\n") <= max_chars:
-        assert asked.text in text
+    text = compact_prompt(asked, max_context_chars=room)
+    assert text.startswith("<qa>\n") and text.endswith(f"{QUESTION}\n<workflow>\n")
+    whole, short = user_text(asked), user_text(asked, max_context_chars=room)
+    before = whole.index("# Problem (qa)")
+    assert short[:before] == whole[:before] and short.endswith(
+        f"Question: {QUESTION}" * bool(context)
+    )
+    if len(context) <= room:
+        assert asked.text in text and short == whole
 
 
-def test_a_shortened_context_keeps_both_ends() -> None:
-    asked = problem("qa", "a" * 500 + "b" * 500)
-    text = compact_prompt(asked, 200)
-    assert len(text) == 200
-    assert "aaa ... bbb" in text
-    assert "Context: " + "a" * 21 + " ... " in user_text(asked, max_context_chars=46)
+def test_a_question_is_never_shortened() -> None:
+    asked = dataclasses.replace(problem("code"), question="What? " * 2000)
+    assert asked.question in compact_prompt(asked, max_context_chars=0)
+    text = user_text(asked, max_context_chars=0)
+    assert asked.question in text and text.endswith("# Entry point\ncount_pens")

@@ -70,7 +70,10 @@ async def _serve_until_eof(world: World, parent: int) -> None:
 def main() -> None:
     """Run the simulator's process."""
     parent = os.getppid()
-    message = json.loads(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # the parent is gone already
+        return
+    message = json.loads(line)
     if message["die_with_parent"]:
         _die_with_parent(parent)
     asyncio.run(_serve_until_eof(_world(message), parent))

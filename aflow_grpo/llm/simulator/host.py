@@ -75,6 +75,7 @@ class Simulator:
         try:
             self._port = self._greet(self._process)
         except BaseException:
+            self._process.kill()  # it may still be starting and would notice the pipe's end late
             self.close()
             raise
         return self

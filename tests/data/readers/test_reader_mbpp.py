@@ -1,22 +1,17 @@
-"""GSM8K and MBPP in both formats: rows as published, their quirks, and the real files."""
+"""MBPP in full, sanitised, and in AFlow's format."""
 
 from __future__ import annotations
 
-import json
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+from reader_files import assert_same_in_every_shape, real, without, write
 
-from aflow_grpo.data.readers import read_gsm8k, read_mbpp
+from aflow_grpo.data.readers import read_mbpp
 from aflow_grpo.errors import DataError
 
-GSM = {
-    "question": "Natalia sold clips to 48 friends, then half as many. How many in all? ",
-    "answer": "She sold 48/2 = <<48/2=24>>24.\nIn all 48+24 = <<48+24=72>>72.\n#### 72",
-}
 MBPP = {
     "text": "Write a function to find the larger.",
     "code": "import re\r\ndef helper(x):\r\n\treturn re.sub('\\d', '', x)\r\n"
@@ -36,65 +31,10 @@ AFLOW = {
     "test_list": ["assert add(1,2)==3", "assert add(0, 0) == 0", "assert add(5, 5) == 10"],
     "entry_point": "add", "test": "def check():\n    assert add(1,2)==3\n",
 }  # fmt: skip
+SANITISED = without(AFLOW, "entry_point", "test") | {"prompt": "Write a function to add."}
 
 
-def write(folder: Path, *rows: dict[str, Any], name: str = "rows.jsonl") -> Path:
-    path = folder / name
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    return path
-
-
-@pytest.mark.parametrize(
-    ("answer", "gold"),
-    [
-        (GSM["answer"], "72"),
-        ("x\n#### 1,080", "1080"),
-        ("#### 109,200,000", "109200000"),
-        ("#### -5", "-5"),
-        ("#### $2,250 ", "2250"),
-        ("#### 0.25", "0.25"),
-        ("#### <<3*4=12>>12", "12"),
-        ("a #### 3 was a typo\n#### 4", "4"),
-        ("65,960", "65960"),
-    ],
-)
-def test_gsm8k_gold_is_the_final_number(tmp_path: Path, answer: str, gold: str) -> None:
-    (problem,) = read_gsm8k(write(tmp_path, GSM | {"answer": answer}), "train")
-    assert (problem.answer, problem.domain, problem.dataset) == (gold, "math", "gsm8k")
-
-
-def test_gsm8k_ids_are_row_numbers_or_the_given_ids(tmp_path: Path) -> None:
-    original = read_gsm8k(write(tmp_path, GSM, GSM), "train")
-    assert [problem.id for problem in original] == ["gsm8k/train/0", "gsm8k/train/1"]
-    assert original[0].question.endswith("in all?")
-    row = {"question": "Q?", "answer": "3", "cot": "1 + 2 = <<1+2=3>>3", "id": "gsm8k-test-1046"}
-    (aflow,) = read_gsm8k(write(tmp_path, row), "val")
-    assert aflow.id == "gsm8k/val/gsm8k-test-1046"
-
-
-@pytest.mark.parametrize(
-    ("change", "complaint"),
-    [
-        ({"answer": "no number #### many"}, "line 1, field 'answer': found 'many', expected a num"),
-        ({"answer": "#### 3 apples"}, "found '3 apples'"),
-        ({"answer": 72}, "found int 72, expected a string"),
-        ({"question": ""}, "field 'question': found an empty string"),
-    ],
-)
-def test_malformed_gsm8k_rows_are_refused(
-    tmp_path: Path, change: dict[str, Any], complaint: str
-) -> None:
-    with pytest.raises(DataError, match=complaint):
-        read_gsm8k(write(tmp_path, GSM | change), "train")
-
-
-def test_gsm8k_rows_with_the_same_id_are_refused(tmp_path: Path) -> None:
-    row = GSM | {"id": "a"}
-    with pytest.raises(DataError, match="line 2, field 'id': found 'gsm8k/val/a' again"):
-        read_gsm8k(write(tmp_path, row, row), "val")
-
-
-def test_original_mbpp_shows_one_test_and_names_the_signature(tmp_path: Path) -> None:
+def test_full_rows_show_one_test_and_name_the_signature(tmp_path: Path) -> None:
     (problem,) = read_mbpp(write(tmp_path, MBPP), "train")
     assert problem.id == "mbpp/train/7"
     assert problem.entry_point == "larger"
@@ -107,6 +47,22 @@ def test_original_mbpp_shows_one_test_and_names_the_signature(tmp_path: Path) ->
     assert "\r" not in problem.answer
 
 
+def test_sanitised_rows_have_their_entry_point_from_the_tests(tmp_path: Path) -> None:
+    (problem,) = read_mbpp(write(tmp_path, SANITISED), "train")
+    assert (problem.id, problem.entry_point) == ("mbpp/train/2", "add")
+    assert problem.question == (
+        "Write a function to add.\n\nYour function is `add(a, b)`; it must satisfy: "
+        "assert add(1,2)==3"
+    )
+    assert problem.test_setup == "import math\nimport re"
+    assert problem.hidden_tests == ("assert add(0, 0) == 0", "assert add(5, 5) == 10")
+
+
+def test_a_test_without_a_call_does_not_hide_the_entry_point(tmp_path: Path) -> None:
+    row = SANITISED | {"test_list": ["assert math.pi > 3", "assert math.isclose(add(1, 2), 3)"]}
+    assert read_mbpp(write(tmp_path, row), "train")[0].entry_point == "add"
+
+
 def test_setup_code_brings_the_classes_that_it_uses(tmp_path: Path) -> None:
     row = MBPP | {
         "code": "class Node:\r\n\tpass\r\nclass Other:\r\n\tpass\r\ndef depth(n):\r\n\treturn 0",
@@ -117,7 +73,7 @@ def test_setup_code_brings_the_classes_that_it_uses(tmp_path: Path) -> None:
     assert problem.test_setup == "class Node:\n    pass\nroot = Node()"
 
 
-def test_aflow_mbpp_takes_its_public_test_whatever_the_layout(tmp_path: Path) -> None:
+def test_aflow_rows_take_their_public_test_whatever_the_layout(tmp_path: Path) -> None:
     public = write(
         tmp_path,
         {"entry_point": "other", "test": ["assert candidate(1) == 1"]},
@@ -159,47 +115,69 @@ def test_the_only_test_stays_hidden(tmp_path: Path) -> None:
     original = MBPP | {"test_list": ["assert larger(1) == 1"]}
     (problem,) = read_mbpp(write(tmp_path, original), "train")
     assert problem.hidden_tests == ("assert larger(1) == 1",)
-    assert "must satisfy" not in problem.question
     assert problem.question.endswith("Your function is `larger(a, b=1)`.")
 
 
+def test_every_shape_of_file_is_read(tmp_path: Path) -> None:
+    assert_same_in_every_shape(tmp_path, read_mbpp, MBPP, AFLOW, SANITISED | {"task_id": 3})
+
+
 @pytest.mark.parametrize(
-    ("change", "complaint"),
+    ("row", "complaint"),
     [
-        ({"task_id": "7"}, "field 'task_id': found '7', expected a whole number"),
-        ({"test_list": []}, "field 'test_list': found no test"),
-        (
-            {"test_list": ["assert nobody(1)"]},
-            r"expected a call of a function of `code` \(helper, l",
-        ),
-        ({"test_list": ["assert ("]}, r"field 'test_list': found code that does not parse"),
-        ({"code": "def f(:"}, r"field 'code': found code that does not parse"),
+        (MBPP | {"task_id": "7"}, "field 'task_id': found str '7', expected a whole number"),
+        (MBPP | {"task_id": True}, "field 'task_id': found bool True"),
+        (MBPP | {"task_id": 2}, "line 2, field 'id': found 'mbpp/val/2' again.*line 1 has it"),
+        (MBPP | {"test_list": []}, "field 'test_list': found no test, expected one assert"),
+        (MBPP | {"test_list": [" "]}, "field 'test_list': found no test"),
+        (MBPP | {"test_list": "assert 1"}, "field 'test_list': found str 'assert 1', expected a l"),
+        (MBPP | {"test_list": ["assert nobody(1)"]}, r"a function of `code` \(helper, larger\)"),
+        (MBPP | {"code": "x = 1"}, r"expected a call of a function of `code` \(it has none\)"),
+        (MBPP | {"test_list": ["assert ("]}, "field 'test_list': found code that does not parse"),
+        (MBPP | {"test_list": ["assert \0"]}, "field 'test_list': found code that does not parse"),
+        (MBPP | {"code": "def f(:"}, "line 2, field 'code': found code that does not parse"),
+        (MBPP | {"code": ""}, "field 'code': found an empty string"),
+        (MBPP | {"test_setup_code": "x ="}, "field 'test_setup_code': found code that does not"),
+        (MBPP | {"test_setup_code": None}, "field 'test_setup_code': found NoneType None"),
+        (MBPP | {"text": " "}, "field 'text': found an empty string"),
+        (without(MBPP, "text"), "field 'text': found no such field"),
+        (without(MBPP, "task_id"), r"field 'task_id': found no such field \(the row has: text"),
+        (SANITISED | {"task_id": 3, "test_imports": "re"}, "field 'test_imports': found str 're'"),
+        (AFLOW | {"task_id": 3, "entry_point": "plus"}, r"found str 'plus', expected a .*\(add\)"),
+        (AFLOW | {"task_id": 3, "entry_point": 1}, "field 'entry_point': found int 1"),
     ],
 )
-def test_malformed_mbpp_rows_are_refused(
-    tmp_path: Path, change: dict[str, Any], complaint: str
-) -> None:
+def test_malformed_rows_are_refused(tmp_path: Path, row: dict[str, Any], complaint: str) -> None:
     with pytest.raises(DataError, match=complaint):
-        read_mbpp(write(tmp_path, MBPP | change), "train")
+        read_mbpp(write(tmp_path, AFLOW, row), "val")
 
 
-def real(name: str) -> Path:
-    folder = os.environ.get("AFLOW_GRPO_DATA")
-    if not folder:
-        pytest.skip("AFLOW_GRPO_DATA is not set: no real data sets here")
-    return Path(folder) / name
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({"test": ["assert candidate(1)"]}, "public.jsonl, line 1, field 'entry_point': found no"),
+        ({"entry_point": "add"}, "field 'test': found no such field"),
+        ({"entry_point": "add", "test": "assert 1"}, "field 'test': found str 'assert 1'"),
+        ({"entry_point": "add", "test": ["assert"]}, "field 'test': found code that does not"),
+    ],
+)
+def test_malformed_public_tests_are_refused(
+    tmp_path: Path, row: dict[str, Any], complaint: str
+) -> None:
+    public = write(tmp_path, row, name="public.jsonl")
+    with pytest.raises(DataError, match=complaint):
+        read_mbpp(write(tmp_path, AFLOW), "val", public)
 
 
-def test_the_real_gsm8k_files_are_read_whole() -> None:
-    train = read_gsm8k(real("gsm8k/train.jsonl"), "train")
-    val = read_gsm8k(real("aflow_format/gsm8k_validate.jsonl"), "val")
-    assert (len(train), len(val)) == (7473, 264)
-    assert train[0].answer == "72"
-    assert all(re.fullmatch(r"-?\d+(\.\d+)?", problem.answer) for problem in train + val)
-    assert not {p.question for p in train} & {p.question for p in val}
+def test_only_names_are_replaced_in_public_tests(tmp_path: Path) -> None:
+    row = AFLOW | {"test_list": ["assert add('candidate', 'x') == 'candidatex'", "assert add(1,1)"]}
+    test = "assert candidate('candidate','x')=='candidatex'"
+    public = write(tmp_path, {"entry_point": "add", "test": [test]}, name="public.jsonl")
+    (problem,) = read_mbpp(write(tmp_path, row), "val", public)
+    assert problem.public_tests == (row["test_list"][0],)
 
 
-def test_the_real_mbpp_files_are_read_whole() -> None:
+def test_the_real_files_are_read_whole() -> None:
     train = read_mbpp(real("mbpp/mbpp_pool.jsonl"), "train")
     public = real("aflow_format/mbpp_public_test.jsonl")
     val = read_mbpp(real("aflow_format/mbpp_validate.jsonl"), "val", public)
@@ -211,3 +189,4 @@ def test_the_real_mbpp_files_are_read_whole() -> None:
     assert all(p.public_tests and p.hidden_tests for p in val)
     by_name = {problem.entry_point: problem for problem in val}
     assert by_name["square_Sum"].public_tests == ("assert square_Sum(2) == 10",)
+    assert all(re.search(rf"\b{re.escape(p.entry_point)}\b", p.answer) for p in train + val)

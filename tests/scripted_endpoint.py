@@ -1,16 +1,19 @@
-"""A real OpenAI-compatible endpoint on loopback that answers by a script, for client tests."""
+"""A real OpenAI-compatible endpoint on loopback that answers by a script."""
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Callable
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
 
+from aflow_grpo.llm.client import ExecutorClient
+from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.tiers import Tier
 
 Response = tuple[int, dict[str, str], Any]
@@ -83,3 +86,30 @@ async def scripted(script: Callable[[int], Response] | list[Response]) -> AsyncI
         yield endpoint
     finally:
         await runner.cleanup()
+
+
+def dead_url() -> str:
+    """An address of this machine where nothing listens."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{free.getsockname()[1]}/v1"
+
+
+def against(
+    script: Callable[[int], Response] | list[Response],
+    scenario: Callable[[ExecutorClient, Scripted], Awaitable[Any]],
+    *,
+    journal: Journal | None = None,
+    **tier: Any,
+) -> Any:
+    """Run `scenario` with a client whose only tier is served by `script`."""
+
+    async def run() -> Any:
+        async with scripted(script) as endpoint:
+            client = ExecutorClient([endpoint.tier(**tier)], journal=journal)
+            try:
+                return await scenario(client, endpoint)
+            finally:
+                await client.aclose()
+
+    return asyncio.run(run())
