@@ -18,7 +18,7 @@ from trainer_runs import new_root, run_ids, run_verb, write_settings
 
 from aflow_grpo.assets import shipped_path
 
-LONGEST = 7
+LONGEST = 6
 """Lines of an error."""
 
 

@@ -5,7 +5,8 @@
 | `module`, `update` | the LightningModule; one GRPO update |
 | `datamodule` | problem sets, endless proportional batches |
 | `rollout_callback`, `event_loop`, `collect` | executing workflows from `training_step` |
-| `checkpoint`, `interrupts` | boundaries, atomic files, Ctrl-C |
+| `run_directory`, `checkpoint` | one process per directory; boundaries, atomic files |
+| `interrupts` | Ctrl-C and SIGTERM |
 | `metrics`, `tracking` | every metric name; the run in MLflow |
 | `progress`, `report` | what a person sees |
 | `settings` | what a user sets under `model:` |
