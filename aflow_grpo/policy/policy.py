@@ -30,6 +30,7 @@ from aflow_grpo.policy.sampling import Drawn, Sampler, draw
 from aflow_grpo.policy.scoring import Scored, score
 from aflow_grpo.policy.settings import LoraSettings, SamplingSettings
 from aflow_grpo.records import Completion, Problem
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 
 __all__ = ["Policy"]
 
@@ -89,6 +90,8 @@ class Policy(nn.Module):
         self.gradient_checkpointing = gradient_checkpointing
         self.seed = seed
         self.threads = threads
+        self.operators = TEN_OPERATORS
+        """What its prompts offer; a run with operators of its own replaces it."""
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
@@ -205,7 +208,11 @@ class Policy(nn.Module):
     def encode(self, problem: Problem) -> list[int]:
         """The prompt's token ids, at most `sampling.max_prompt_tokens`."""
         return encode_problem(
-            problem, self.tokenizer, self.prompt_form, self.sampling.max_prompt_tokens
+            problem,
+            self.tokenizer,
+            self.prompt_form,
+            self.sampling.max_prompt_tokens,
+            self.operators,
         )
 
     def sample(

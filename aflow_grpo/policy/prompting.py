@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.records import Problem
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.policy_prompt import compact_prompt, full_prompt
 
 __all__ = ["PromptForm", "encode_problem"]
@@ -19,7 +20,11 @@ _COMPACT_CHARS = 600
 
 
 def encode_problem(
-    problem: Problem, tokenizer: PreTrainedTokenizerBase, form: PromptForm, max_tokens: int
+    problem: Problem,
+    tokenizer: PreTrainedTokenizerBase,
+    form: PromptForm,
+    max_tokens: int,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> list[int]:
     """The prompt's ids, at most `max_tokens` of them.
 
@@ -38,7 +43,7 @@ def encode_problem(
 
     def within(characters: int) -> list[int]:
         if form == "full":
-            return _ids(_full(problem, tokenizer, characters), tokenizer)
+            return _ids(_full(problem, tokenizer, characters, operators), tokenizer)
         return _ids(compact_prompt(problem, max_chars=characters), tokenizer)
 
     ids = within(budget)
@@ -50,8 +55,13 @@ def encode_problem(
     return ids
 
 
-def _full(problem: Problem, tokenizer: PreTrainedTokenizerBase, context_chars: int) -> str:
-    messages = full_prompt(problem, max_context_chars=context_chars)
+def _full(
+    problem: Problem,
+    tokenizer: PreTrainedTokenizerBase,
+    context_chars: int,
+    operators: OperatorSet,
+) -> str:
+    messages = full_prompt(problem, max_context_chars=context_chars, operators=operators)
     return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 

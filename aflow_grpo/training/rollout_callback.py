@@ -21,13 +21,14 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.operators.registry import load_operators
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.training.event_loop import EventLoopThread
-from aflow_grpo.workflow.contract import OPERATORS
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
 
 __all__ = ["RolloutCallback", "SandboxSettings"]
@@ -57,6 +58,8 @@ class RolloutCallback(L.Callback):
         sandbox: Limits of the processes that run operator-written code.
         reward: Weights, penalties, one-call costs.
         rollout: Concurrency, deadline, fallback.
+        operators: Import paths of operators of your own, e.g. `my_module.Summarise`, besides the
+            ten.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class RolloutCallback(L.Callback):
         sandbox: SandboxSettings = SandboxSettings(),
         reward: RewardSettings = RewardSettings(),
         rollout: RolloutSettings = RolloutSettings(),
+        operators: list[str] | None = None,
     ) -> None:
         self.tiers = list(tiers or [])
         self.simulator_settings = simulator
@@ -78,6 +82,7 @@ class RolloutCallback(L.Callback):
         self.sandbox = sandbox
         self.reward = reward
         self.rollout = rollout
+        self.operators = load_operators(operators or ())
         self._open: _Opened | None = None
         self._sigterm = False
 
@@ -108,6 +113,8 @@ class RolloutCallback(L.Callback):
         """Open everything; Lightning has set the datamodule up by now."""
         if self._open is not None:
             return
+        if self.operators.contract != TEN_OPERATORS:
+            pl_module.policy.operators = self.operators.contract  # type: ignore[union-attr]
         problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
         self._open = self._start(problems, Path(trainer.default_root_dir))
 
@@ -173,7 +180,7 @@ class _Opened:
     def start(self, settings: RolloutCallback, problems: Sequence[Problem], root: Path) -> None:
         tiers, scope = settings.tiers, ""
         if settings.simulator_settings is not None:
-            markers = {spec.attribute: spec.marker for spec in OPERATORS}
+            markers = settings.operators.contract.markers
             simulator = Simulator(problems, markers, settings.simulator_settings).start()
             self.stack.callback(simulator.close)
             tiers, scope = [simulator.tier()], simulator.digest
@@ -197,7 +204,9 @@ class _Opened:
         interpreter = await stack.enter_async_context(
             Interpreter(workers=settings.rollout.concurrency, limits=settings.interpreter)
         )
-        executor = WorkflowExecutor(self.client, interpreter, self.sandbox, settings.execution)
+        executor = WorkflowExecutor(
+            self.client, interpreter, self.sandbox, settings.execution, settings.operators
+        )
         self.engine = RolloutEngine(
             executor, ScorerSet(self.sandbox), settings.reward, settings.rollout
         )

@@ -12,10 +12,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection
 
-from aflow_grpo.records import Domain, OperatorSpec, Problem, WorkflowSource
-from aflow_grpo.workflow.contract import CALL_SIGNATURE, allowed_operators
+from aflow_grpo.records import Domain, Problem, WorkflowSource
+from aflow_grpo.workflow.contract import CALL_SIGNATURE, TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.library import library
-from aflow_grpo.workflow.validate import validate
+from aflow_grpo.workflow.spec import OperatorSpec
+from aflow_grpo.workflow.validate import is_valid, validate
 
 __all__ = ["bad_example", "compact_prompt", "full_prompt", "good_example", "render_operator"]
 
@@ -60,6 +61,7 @@ def full_prompt(
     *,
     enabled: Collection[str] | None = None,
     max_context_chars: int | None = None,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> list[dict[str, str]]:
     """The chat messages (system, user) for an instruct model.
 
@@ -67,11 +69,12 @@ def full_prompt(
         problem: The problem to write a workflow for.
         enabled: Attribute names of the operators on offer; None for all of the domain's.
         max_context_chars: Longest context in characters; a longer one is cut in its middle.
+        operators: The operators that exist.
     """
     domain = problem.domain
-    offered = [s for s in allowed_operators(domain) if enabled is None or s.attribute in enabled]
+    offered = [s for s in operators.offered(domain) if enabled is None or s.attribute in enabled]
     recommended = [s.attribute for s in offered if domain in s.recommended]
-    good = good_example(domain, enabled=enabled)
+    good = good_example(domain, enabled=enabled, operators=operators)
     output = json.dumps({"prompts": dict(good.prompts), "graph_code": good.graph_code})
     sections = [
         "# Operators\n" + "\n".join(render_operator(spec) for spec in offered),
@@ -112,14 +115,18 @@ def render_operator(spec: OperatorSpec) -> str:
     """One operator's API in two lines, from its contract."""
     parameters = ", ".join(
         f"{p.name}: {p.type}" if p.required else f"{p.name}: {p.type} = {p.default!r}"
-        for p in spec.parameters
-        if p.name != "mode"
+        for p in spec.shown_parameters
     )
-    returns = ", ".join(f'"{key.name}": {key.type}' for key in spec.returns)
+    returns = ", ".join(f'"{key.name}": {key.type}' for key in spec.main_returns)
     return f"- await self.{spec.attribute}({parameters}) -> {{{returns}}}\n  {spec.summary}"
 
 
-def good_example(domain: Domain, *, enabled: Collection[str] | None = None) -> WorkflowSource:
+def good_example(
+    domain: Domain,
+    *,
+    enabled: Collection[str] | None = None,
+    operators: OperatorSet = TEN_OPERATORS,
+) -> WorkflowSource:
     """A valid workflow of the domain in the hybrid form, using only enabled operators.
 
     Raises:
@@ -128,7 +135,7 @@ def good_example(domain: Domain, *, enabled: Collection[str] | None = None) -> W
     preferred, instructed = _GOOD[domain]
     sources = library(domain)
     for name in (preferred, *sources):
-        if not validate(sources[name], domain, enabled=enabled):
+        if is_valid(validate(sources[name], domain, enabled=enabled, operators=operators)):
             code = sources[name].graph_code
             used = f"self.{instructed}(" in code
             prompts = {instructed: _INSTRUCTIONS[domain]} if used else {}
