@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from executed_world import CODE, body, opened
-from llm.scripted_endpoint import completion, scripted
+from scripted_endpoint import completion, scripted
 
 from aflow_grpo.records import Execution
 from aflow_grpo.workflow.contract import TEN_OPERATORS
