@@ -3,7 +3,7 @@
 nox                  check + tests: what CI runs
 nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
-nox -s bench         speed figures
+nox -s bench         speed figures; `-- interpreter`, `-- library`, `-- exits` for one section
 """
 
 from __future__ import annotations

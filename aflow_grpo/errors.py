@@ -21,7 +21,7 @@ Two kinds of trouble never mix:
 
 from __future__ import annotations
 
-from aflow_grpo.records import FaultKind
+from aflow_grpo.records import FaultKind, Status
 
 __all__ = [
     "AFlowError",
@@ -32,6 +32,7 @@ __all__ = [
     "SandboxUnavailable",
     "Unavailable",
     "WorkflowFault",
+    "rollout_fault",
 ]
 
 
@@ -78,3 +79,9 @@ class WorkflowFault(RolloutFault):
 
 class Unavailable(RolloutFault):
     """No endpoint answered, or the step's deadline passed: the rollout is masked."""
+
+
+def rollout_fault(kind: FaultKind, message: str) -> RolloutFault:
+    """The fault that carries `kind`: `Unavailable` where it is nobody's, else `WorkflowFault`."""
+    cls = Unavailable if kind.status is Status.UNAVAILABLE else WorkflowFault
+    return cls(kind, message)

@@ -17,10 +17,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from aflow_grpo.errors import ConfigError, Unavailable
+from aflow_grpo.errors import ConfigError, Unavailable, rollout_fault
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import LLMSession
-from aflow_grpo.operators.registry import build_operators, run_operator
+from aflow_grpo.operators.base import Operator
+from aflow_grpo.operators.registry import OperatorKit, run_operator
 from aflow_grpo.records import (
     Completion,
     Execution,
@@ -33,10 +34,12 @@ from aflow_grpo.records import (
     WorkflowSource,
 )
 from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.interpreter import Interpreter, Outcome
 from aflow_grpo.workflow.library import fallback_workflow
+from aflow_grpo.workflow.limits import InterpreterLimits
 from aflow_grpo.workflow.parse import parse_completion
-from aflow_grpo.workflow.validate import primary_fault, validate
+from aflow_grpo.workflow.validate import is_valid, primary_fault, validate
 
 __all__ = ["ExecutionSettings", "WorkflowExecutor", "inspect_completion"]
 
@@ -59,12 +62,24 @@ class ExecutionSettings:
             )
 
 
-def inspect_completion(completion: Completion, problem: Problem) -> Execution:
+def inspect_completion(
+    completion: Completion,
+    problem: Problem,
+    operators: OperatorSet = TEN_OPERATORS,
+    call_budget: int = InterpreterLimits.max_operator_calls,
+) -> Execution:
     """What can be said of a completion without running it.
+
+    Args:
+        completion: What the policy wrote.
+        problem: Its domain decides which operators are allowed.
+        operators: The operators that exist.
+        call_budget: Most operator calls of one run.
 
     Returns:
         An `Execution` whose status is `cut` or `invalid` with its findings, `unavailable` when
-        nobody wrote it, or `ok` without an answer when the workflow is valid and may be run.
+        nobody wrote it, or `ok` without an answer, and perhaps with warnings, when the workflow is
+        valid and may be run.
     """
     if completion.unavailable:
         return Execution(
@@ -78,8 +93,10 @@ def inspect_completion(completion: Completion, problem: Problem) -> Execution:
         )
     findings = parsed.findings
     if parsed.source is not None:
-        findings = validate(parsed.source, problem.domain)
-    if parsed.source is None or findings:
+        findings = validate(
+            parsed.source, problem.domain, operators=operators, call_budget=call_budget
+        )
+    if parsed.source is None or not is_valid(findings):
         worst = primary_fault(findings)
         return Execution(
             Status.INVALID,
@@ -88,15 +105,15 @@ def inspect_completion(completion: Completion, problem: Problem) -> Execution:
             source=parsed.source,
             findings=findings,
         )
-    return Execution(Status.OK, source=parsed.source)
+    return Execution(Status.OK, source=parsed.source, findings=findings)
 
 
 class _Recorder:
     """Runs the operator calls of one workflow and keeps their records in the order of the calls."""
 
-    def __init__(self, session: LLMSession, problem: Problem, sandbox: Sandbox) -> None:
+    def __init__(self, session: LLMSession, operators: Mapping[str, Operator]) -> None:
         self._session = session
-        self._operators = build_operators(sandbox=sandbox, problem=problem)
+        self._operators = operators
         self._calls: dict[int, OperatorCall] = {}
 
     @property
@@ -112,6 +129,8 @@ class _Recorder:
     ) -> Mapping[str, Any]:
         call = await run_operator(index, attribute, arguments, self._session, self._operators)
         self._calls[index] = call
+        if call.fault_kind is not None:
+            raise rollout_fault(call.fault_kind, call.message)
         return call.result
 
 
@@ -123,6 +142,7 @@ class WorkflowExecutor:
         interpreter: Runs the graph code.
         sandbox: Runs what the Programmer and Test operators need to run.
         settings: Clocks.
+        operators: The operators that exist; None for the ten.
     """
 
     def __init__(
@@ -131,11 +151,18 @@ class WorkflowExecutor:
         interpreter: Interpreter,
         sandbox: Sandbox,
         settings: ExecutionSettings | None = None,
+        operators: OperatorKit | None = None,
     ) -> None:
         self._client = client
         self._interpreter = interpreter
         self._sandbox = sandbox
         self._settings = settings or ExecutionSettings()
+        self._operators = operators or OperatorKit()
+
+    def inspect(self, completion: Completion, problem: Problem) -> Execution:
+        """What can be said of a completion without running it; see `inspect_completion`."""
+        budget = self._interpreter.limits.max_operator_calls
+        return inspect_completion(completion, problem, self._operators.contract, budget)
 
     async def execute(
         self, completion: Completion, problem: Problem, *, seed: int, fallback: bool
@@ -145,9 +172,10 @@ class WorkflowExecutor:
         Never raises for what a policy or an endpoint does: that is in the record's status.
         """
         started = time.perf_counter()
-        checked = inspect_completion(completion, problem)
+        checked = self.inspect(completion, problem)
         if checked.status is Status.OK and checked.source is not None:
             execution = await self.run(checked.source, problem, seed=seed)
+            execution = replace(execution, findings=checked.findings)  # warnings
         else:
             execution = checked
         if fallback and execution.status is not Status.OK:
@@ -160,6 +188,7 @@ class WorkflowExecutor:
                 fallback_answer=rescue.answer,
                 fallback_calls=rescue.calls,
                 fallback_usage=rescue.usage,
+                fallback_message="" if rescue.status is Status.OK else rescue.message,
             )
         return replace(execution, seconds=time.perf_counter() - started)
 
@@ -173,7 +202,8 @@ class WorkflowExecutor:
     ) -> Execution:
         """Run a valid workflow within `timeout_s` (default: the setting)."""
         session = self._client.session(seed)
-        recorder = _Recorder(session, problem, self._sandbox)
+        operators = self._operators.build(sandbox=self._sandbox, problem=problem)
+        recorder = _Recorder(session, operators)
         limit_s = self._settings.timeout_s if timeout_s is None else max(timeout_s, 0.0)
         clock = asyncio.timeout(limit_s)
         try:
@@ -184,6 +214,7 @@ class WorkflowExecutor:
                     entry_point=problem.entry_point,
                     call_operator=recorder,
                     get_cost=lambda: recorder.cost_usd,
+                    operators=self._operators.contract,
                 )
         except TimeoutError:
             if not clock.expired():

@@ -21,10 +21,7 @@ __all__ = [
     "FaultKind",
     "Finding",
     "OperatorCall",
-    "OperatorSpec",
-    "Parameter",
     "Problem",
-    "ReturnKey",
     "RewardBreakdown",
     "Rollout",
     "Score",
@@ -85,11 +82,19 @@ class FaultKind(StrEnum):
     """invalid: the code reads a name that nothing defines."""
     FORBIDDEN_SYNTAX = "forbidden_syntax"
     """invalid: an import or construct outside the workflow language."""
+    UNBOUNDED = "unbounded"
+    """invalid: a loop that surely never ends, or more operator calls than the budget allows."""
 
     EXCEPTION = "exception"
     """error: the workflow raised."""
     BAD_ANSWER = "bad_answer"
     """error: the workflow returned something that is not text or a number."""
+    BAD_RESULT = "bad_result"
+    """error: an operator's result has other keys or types than its contract."""
+    OUTPUT_LIMIT = "output_limit"
+    """error: the answer is longer than allowed."""
+    RECURSION_LIMIT = "recursion_limit"
+    """error: the workflow's functions called each other deeper than allowed."""
     MEMORY_LIMIT = "memory_limit"
     """error: the workflow used more memory than allowed."""
 
@@ -113,6 +118,9 @@ _STATUS_OF: Mapping[FaultKind, Status] = {
     FaultKind.LENGTH_LIMIT: Status.CUT,
     FaultKind.EXCEPTION: Status.ERROR,
     FaultKind.BAD_ANSWER: Status.ERROR,
+    FaultKind.BAD_RESULT: Status.ERROR,
+    FaultKind.OUTPUT_LIMIT: Status.ERROR,
+    FaultKind.RECURSION_LIMIT: Status.ERROR,
     FaultKind.MEMORY_LIMIT: Status.ERROR,
     FaultKind.TIME_LIMIT: Status.TIMEOUT,
     FaultKind.CALL_BUDGET: Status.TIMEOUT,
@@ -220,62 +228,32 @@ class WorkflowSource:
     prompts: Mapping[str, str] = field(default_factory=dict)
     """Operator name (or prompt name) -> instruction; empty for plain code."""
     hybrid: bool = True
-    """True for the JSON form, False for plain code."""
+    """True for the JSON form, False for plain code and AFlow's two files."""
     repaired: bool = False
     """True when parsing had to mend the text: it runs, but is not direct and has format 0."""
+    lossy: bool = False
+    """True when mending may have lost some of the text: it ended inside a string, say."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that validation found wrong with a workflow."""
+    """One thing that is wrong with a workflow, found by validation or when it ran."""
 
     kind: FaultKind
     message: str
     """What was written, what is expected."""
     line: int | None = None
     """1-based line in the graph code, where one can be named."""
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One parameter of an operator."""
-
-    name: str
-    type: Literal["str", "int", "bool", "list[str]"]
-    doc: str
-    required: bool = True
-    default: str | int | bool | None = None
-    """Used when `required` is False."""
-
-
-@dataclass(frozen=True)
-class ReturnKey:
-    """One key of the dictionary that an operator returns."""
-
-    name: str
-    type: Literal["str", "bool"]
-    doc: str
-
-
-@dataclass(frozen=True)
-class OperatorSpec:
-    """One operator's contract: the data that prompt, validator, interpreter and simulator read."""
-
-    name: str
-    """Class name, e.g. ``AnswerGenerate``."""
-    attribute: str
-    """Name on `self` in a workflow, e.g. ``answer_generate``."""
-    summary: str
-    parameters: tuple[Parameter, ...]
-    returns: tuple[ReturnKey, ...]
-    llm_calls: tuple[int, int]
-    """Fewest and most executor calls that one operator call makes."""
-    domains: tuple[Domain, ...]
-    """Domains whose workflows may use it."""
-    recommended: tuple[Domain, ...]
-    """Domains whose prompt recommends it."""
-    marker: str
-    """The opening of this operator's executor prompt, by which a server can recognise it."""
+    rule: str = ""
+    """Id in `workflow.rules`; empty for what a run showed."""
+    severity: Literal["reject", "warn"] = "reject"
+    """Only `reject` makes a workflow invalid; a warning rides along."""
+    column: int | None = None
+    """1-based column in that line, in characters."""
+    source: str = ""
+    """The line as written, without its indentation; a long one is cut."""
+    hint: str = ""
+    """What to do, in one sentence."""
 
 
 @dataclass(frozen=True)
@@ -287,11 +265,15 @@ class OperatorCall:
     arguments: Mapping[str, Any]
     """What the workflow passed, by parameter name."""
     result: Mapping[str, Any]
-    """What the workflow got back."""
+    """What the workflow got back; empty when the call failed."""
     usage: Usage
     seconds: float
     tiers: tuple[str, ...] = ()
     """Which executor tiers answered, in order of the calls."""
+    fault_kind: FaultKind | None = None
+    """Why the call failed; None when it did not."""
+    message: str = ""
+    """What went wrong, for a person; empty when nothing did."""
 
 
 @dataclass(frozen=True)
@@ -307,6 +289,7 @@ class Execution:
     source: WorkflowSource | None = None
     """The parsed workflow; None when the text holds none."""
     findings: tuple[Finding, ...] = ()
+    """What validation found; of a workflow that ran, warnings only."""
     calls: tuple[OperatorCall, ...] = ()
     usage: Usage = Usage()
     """Of the policy's own workflow; the fallback's is separate."""
@@ -315,11 +298,27 @@ class Execution:
     """The fixed workflow's answer when the policy's own did not run: for the user, not rewarded."""
     fallback_calls: tuple[OperatorCall, ...] = ()
     fallback_usage: Usage = Usage()
+    fallback_message: str = ""
+    """Why the fixed workflow gave no answer either; empty when it did or was not asked."""
+
+    @property
+    def answered_by(self) -> Literal["own", "fallback", "none"]:
+        """Which layer the user's answer comes from; the fault fields keep the first fault."""
+        if self.status is Status.OK:
+            return "own"
+        return "none" if self.fallback_answer is None else "fallback"
 
     @property
     def direct(self) -> bool:
         """The policy's own workflow ran to an answer as written: no repair, no fallback."""
         return self.status is Status.OK and self.source is not None and not self.source.repaired
+
+    @property
+    def repaired(self) -> bool:
+        """The policy's own workflow ran to an answer after a repair that lost no text of it."""
+        source = self.source
+        lossless = source is not None and source.repaired and not source.lossy
+        return self.status is Status.OK and lossless
 
 
 @dataclass(frozen=True)

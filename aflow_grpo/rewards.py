@@ -276,7 +276,7 @@ def _outcome(execution: Execution, score: Score) -> _Outcome:
 
 def _kinds(execution: Execution) -> set[FaultKind]:
     """Every kind of flaw that was found in the policy's text."""
-    kinds = {finding.kind for finding in execution.findings}
+    kinds = {finding.kind for finding in execution.findings if finding.severity == "reject"}
     return kinds | {execution.fault_kind} if execution.fault_kind is not None else kinds
 
 
@@ -374,7 +374,7 @@ def _well_formed(execution: Execution, settings: RewardSettings) -> bool:
     source = execution.source
     if source is None or source.repaired:
         return False
-    if execution.findings or execution.status in (Status.CUT, Status.INVALID):
+    if execution.status in (Status.CUT, Status.INVALID):
         return False
     return settings.form == "any" or (settings.form == "hybrid") == source.hybrid
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.execution import WorkflowExecutor, inspect_completion
+from aflow_grpo.execution import WorkflowExecutor
 from aflow_grpo.records import (
     Completion,
     Execution,
@@ -171,7 +171,7 @@ class RolloutEngine:
         return [
             self._reward_of(
                 request,
-                inspect_completion(request.completion, request.problem),
+                self._executor.inspect(request.completion, request.problem),
                 Score(0.0, correct=False, detail="not executed"),
             )
             for request in requests

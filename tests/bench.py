@@ -1,5 +1,8 @@
 """Speed figures of the parts that a step is made of: `nox -s bench`.
 
+`nox -s bench -- interpreter` and so on runs single sections; `library` (accuracy and cost of the
+fixed workflows) and `exits` (100 short runs) take a minute and run only when named.
+
 Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is:
 compare ratios within one run, not numbers of different days.
 """
@@ -9,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -24,6 +28,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
+from tests.bench_workflows import measure_exits, measure_interpreter, measure_library
 
 N = 300
 MARKERS = {spec.attribute: spec.marker for spec in OPERATORS}
@@ -106,13 +111,26 @@ def measure_policy() -> None:
     print(f"{'forward + backward, 2 x 32':38} {rate:8.0f} tok/CPU-s")
 
 
-def main() -> None:
-    """Print every figure."""
+SECTIONS: dict[str, Callable[[], None]] = {
+    "execution": lambda: asyncio.run(measure_execution()),
+    "policy": measure_policy,
+    "interpreter": measure_interpreter,
+    "library": measure_library,
+    "exits": measure_exits,
+}
+DEFAULT = ("execution", "policy", "interpreter")
+
+
+def main(names: Sequence[str]) -> None:
+    """Print the figures of the sections named, or of the short ones."""
+    unknown = sorted(set(names) - set(SECTIONS))
+    if unknown:
+        raise SystemExit(f"no section {', '.join(unknown)}; there are {', '.join(SECTIONS)}")
     load = os.getloadavg()[0]
     print(json.dumps({"cores": os.cpu_count(), "load": round(load, 1), "torch": torch.__version__}))
-    asyncio.run(measure_execution())
-    measure_policy()
+    for name in names or DEFAULT:
+        SECTIONS[name]()
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -62,6 +62,88 @@ def execute(
     return asyncio.run(run())
 
 
+BUDGETS: list[tuple[str, Completion, InterpreterLimits, ExecutionSettings, Status, FaultKind]] = [
+    (
+        "interpreter time",
+        written("while problem:", "    pass", "return problem, 0"),
+        InterpreterLimits(max_feed_s=0.2),
+        ExecutionSettings(),
+        Status.TIMEOUT,
+        FaultKind.TIME_LIMIT,
+    ),
+    (
+        "operator calls",
+        written("for _ in problem[:3]:", "    await self.custom(problem)", "return problem, 0"),
+        InterpreterLimits(max_operator_calls=2),
+        ExecutionSettings(),
+        Status.TIMEOUT,
+        FaultKind.CALL_BUDGET,
+    ),
+    (
+        "memory",
+        written("return len('x' * 10**8), 0"),
+        InterpreterLimits(max_memory_mb=16),
+        ExecutionSettings(),
+        Status.ERROR,
+        FaultKind.MEMORY_LIMIT,
+    ),
+    (
+        "recursion",
+        written("f = lambda n: 0 if n == 0 else f(n - 1)", "return f(60), 0"),
+        InterpreterLimits(max_recursion=50),
+        ExecutionSettings(),
+        Status.ERROR,
+        FaultKind.RECURSION_LIMIT,
+    ),
+    (
+        "output",
+        written("return 'x' * 101, 0"),
+        InterpreterLimits(max_answer_chars=100),
+        ExecutionSettings(),
+        Status.ERROR,
+        FaultKind.OUTPUT_LIMIT,
+    ),
+    (
+        "wall time",
+        SOUND,
+        InterpreterLimits(),
+        ExecutionSettings(timeout_s=0.3, total_timeout_s=0.4),
+        Status.UNAVAILABLE,
+        FaultKind.DEADLINE,
+    ),
+]
+"""A budget, a workflow that goes over it, and how that ends."""
+
+
+@pytest.mark.parametrize(
+    ("wanted", "limits", "settings", "status", "kind"),
+    [case[1:] for case in BUDGETS],
+    ids=[case[0] for case in BUDGETS],
+)
+def test_every_budget_has_a_fault_kind_of_its_own(
+    tier: Tier,
+    silent_tier: Tier,
+    wanted: Completion,
+    limits: InterpreterLimits,
+    settings: ExecutionSettings,
+    status: Status,
+    kind: FaultKind,
+) -> None:
+    async def run() -> Execution:
+        endpoint = silent_tier if status is Status.UNAVAILABLE else tier
+        async with opened(endpoint, settings, limits) as world:
+            return await world.executor.execute(wanted, MATH[0], seed=7, fallback=False)
+
+    execution = asyncio.run(run())
+    assert (execution.status, execution.fault_kind) == (status, kind)
+    assert execution.answered_by == "none"
+
+
+def test_every_budget_is_hit_by_one_case() -> None:
+    kinds = [case[-1] for case in BUDGETS]
+    assert len(set(kinds)) == len(kinds)
+
+
 FAILING: list[tuple[str, Completion, Status, FaultKind, str]] = [
     (
         "raises",
@@ -72,14 +154,14 @@ FAILING: list[tuple[str, Completion, Status, FaultKind, str]] = [
     ),
     (
         "answers with a list",
-        written("return [problem], COST"),
+        written("f = lambda: [problem]", "return f(), COST"),
         Status.ERROR,
         FaultKind.BAD_ANSWER,
         "list",
     ),
     (
         "hoards memory",
-        written("x = 'y' * 10**6", "while True:", "    x += x", "return x, 0"),
+        written("x = 'y' * 10**6", "while problem:", "    x += x", "return x, 0"),
         Status.ERROR,
         FaultKind.MEMORY_LIMIT,
         "memory",
@@ -87,7 +169,9 @@ FAILING: list[tuple[str, Completion, Status, FaultKind, str]] = [
     (
         "spends its calls",
         written(
-            "for _ in range(5):", "    r = await self.custom(input=problem)", "return problem, COST"
+            "for _ in problem[:5]:",
+            "    r = await self.custom(input=problem)",
+            "return problem, COST",
         ),
         Status.TIMEOUT,
         FaultKind.CALL_BUDGET,
@@ -95,7 +179,7 @@ FAILING: list[tuple[str, Completion, Status, FaultKind, str]] = [
     ),
     (
         "loops for ever",
-        written("n = 0", "while True:", "    n += 1", "return n, COST"),
+        written("n = 0", "while problem:", "    n += 1", "return n, COST"),
         Status.TIMEOUT,
         FaultKind.TIME_LIMIT,
         "computed longer than allowed",
@@ -140,7 +224,13 @@ INVALID: list[tuple[str, str, Problem, FaultKind, str]] = [
         FaultKind.FORBIDDEN_OPERATOR,
         "test",
     ),
-    ("imports", "import os\n" + body("return 1, 0"), MATH[0], FaultKind.FORBIDDEN_SYNTAX, "os"),
+    (
+        "imports",
+        "import os\n" + body("return os.sep, 0"),
+        MATH[0],
+        FaultKind.FORBIDDEN_SYNTAX,
+        "os",
+    ),
 ]
 
 
@@ -164,14 +254,14 @@ def test_a_cut_completion_does_not_run_even_where_its_text_is_whole(tier: Tier) 
     execution = execute(tier, completion(SOUND.text, finished=False))
     assert (execution.status, execution.fault_kind) == (Status.CUT, FaultKind.LENGTH_LIMIT)
     assert execution.source is not None and execution.usage == Usage()
-    cut_early = inspect_completion(completion(SOUND.text[:40], finished=False), MATH[0])
+    cut_early = inspect_completion(completion(SOUND.text[:12], finished=False), MATH[0])
     assert cut_early.status is Status.CUT and cut_early.source is None
 
 
 def test_inspection_finds_what_execution_finds_and_has_no_answer() -> None:
     sound = inspect_completion(SOUND, MATH[0])
     assert (sound.status, sound.answer, sound.calls) == (Status.OK, None, ())
-    text = body("return await self.test(problem, 'x', 'f'), 0")
+    text = body("return (await self.test(problem, 'x', 'f'))['solution'], 0")
     assert inspect_completion(completion(text), MATH[0]).status is Status.INVALID
     assert inspect_completion(completion(text), CODE[0]).status is Status.OK
 
@@ -198,7 +288,8 @@ def test_a_slow_endpoint_is_nobodys_fault(silent_tier: Tier) -> None:
     execution = execute(silent_tier, SOUND, settings=settings, fallback=True)
     assert (execution.status, execution.fault_kind) == (Status.UNAVAILABLE, FaultKind.DEADLINE)
     assert execution.message == "The executor had not answered within 0.3 s."
-    assert execution.fallback_answer is None
+    assert execution.fallback_answer is None and execution.answered_by == "none"
+    assert execution.fallback_message.startswith("The executor had not answered within 0.")
     assert 0.5 <= execution.seconds < 5
 
 
@@ -236,6 +327,9 @@ def test_the_fallback_answers_for_the_user_and_stays_apart(tier: Tier, problem: 
     rescued = execute(tier, raising, problem, fallback=True)
     assert rescued.status is Status.ERROR and rescued.answer is None and not rescued.direct
     assert rescued.fallback_answer
+    assert (rescued.answered_by, rescued.fallback_message) == ("fallback", "")
+    assert (rescued.fault_kind, rescued.message) == (alone.fault_kind, alone.message)
+    assert alone.answered_by == "none"
     assert rescued.fallback_usage.calls >= 1
     assert rescued.usage == alone.usage and rescued.usage.calls == 1
     assert [call.operator for call in rescued.calls] == ["custom"]
@@ -246,12 +340,14 @@ def test_the_fallback_answers_for_the_user_and_stays_apart(tier: Tier, problem: 
 def test_the_fallback_also_answers_for_text_that_never_ran(tier: Tier, wanted: Completion) -> None:
     execution = execute(tier, wanted, fallback=True)
     assert execution.fallback_answer is not None and execution.fallback_usage.calls == 1
+    assert execution.answered_by == "fallback"
     assert execution.answer is None and execution.usage == Usage()
 
 
 def test_no_fallback_runs_beside_a_workflow_that_does() -> None:
     execution = execute(closed_port_tier(), written('return "42", COST'), fallback=True)
     assert (execution.status, execution.answer) == (Status.OK, "42")
+    assert execution.answered_by == "own"
     assert execution.fallback_answer is None and execution.fallback_usage == Usage()
 
 

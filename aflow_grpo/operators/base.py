@@ -1,8 +1,9 @@
-"""What an operator is: a contract, checked arguments, and one asynchronous step on an LLM.
+"""What an operator is: a contract, checked arguments, one asynchronous step, a checked result.
 
-Arguments come from code that the policy wrote, so they may be anything. Numbers and booleans
-become text where text is expected; whatever else has the wrong shape is a `WorkflowFault` that
-says what was given and what was expected, never a bug of ours three frames further down.
+Arguments come from code that the policy wrote, so they may be anything: what does not fit the
+contract is a `WorkflowFault` that says what was given and what was expected, never a bug of ours
+three frames further down. Results come from replies of a model, so fields may be missing: what
+leaves an operator has exactly the keys and types of its contract, or is a `WorkflowFault` too.
 Not covered: which operators a domain may use, and whether a call is well-formed before it runs
 (`workflow`), budgets and deadlines (`execution`).
 """
@@ -11,19 +12,25 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Protocol, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.llm.session import Formatter
-from aflow_grpo.records import FaultKind, OperatorSpec, Parameter, Usage
-from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.records import FaultKind, Problem, Usage
+from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.workflow.binding import BindError, bind
+from aflow_grpo.workflow.contract import TEN_OPERATORS
+from aflow_grpo.workflow.spec import OperatorSpec
 
-__all__ = ["LLM", "Arguments", "BranchingLLM", "Operator", "Result", "contract"]
+__all__ = ["LLM", "Arguments", "BranchingLLM", "Operator", "Result", "Surroundings", "contract"]
 
 T = TypeVar("T")
 
 Result = dict[str, str | bool]
 """What an operator returns to the workflow; the keys are those of its contract."""
+
+_INSTRUCTION = "instruction"
 
 
 class LLM(Protocol):
@@ -65,15 +72,46 @@ class BranchingLLM(LLM, Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Surroundings:
+    """What an operator can be built on, for one execution."""
+
+    sandbox: Sandbox
+    """Runs code that a model wrote."""
+    problem: Problem
+    """The problem as a solver may know it: without gold answers and hidden tests."""
+
+
 def contract(attribute: str) -> OperatorSpec:
-    """The contract of the operator that workflows know as `attribute`."""
-    return OPERATORS_BY_ATTRIBUTE[attribute]
+    """The contract of one of the ten operators, by the name that workflows know it by."""
+    return TEN_OPERATORS.by_attribute[attribute]
 
 
 class Operator(ABC):
-    """One operator; stateless between calls, so that one instance serves concurrent ones."""
+    """One operator; stateless between calls, so that one instance serves concurrent ones.
+
+    A subclass states its contract as `spec` and does its work in `run`. One that needs more than
+    the executor overrides `build`.
+    """
 
     spec: ClassVar[OperatorSpec]
+
+    @classmethod
+    def build(cls, surroundings: Surroundings) -> Self:
+        """The operator for one execution."""
+        return cls()
+
+    @abstractmethod
+    async def run(self, llm: LLM, given: Arguments) -> Result:
+        """The operator's work.
+
+        Args:
+            llm: The executor. The system message opens with `self.spec.marker`.
+            given: The call's arguments, checked.
+
+        Returns:
+            The main keys of the contract; aliases are added.
+        """
 
     async def __call__(self, llm: LLM, /, **arguments: Any) -> Result:
         """Run the operator on a workflow's arguments.
@@ -83,14 +121,12 @@ class Operator(ABC):
             **arguments: By the names of the contract; `instruction` besides, for every operator.
 
         Raises:
-            WorkflowFault: An argument is unknown, missing or of the wrong shape.
+            WorkflowFault: An argument is unknown, missing or of the wrong shape (`exception`), or
+                the result does not fit the contract (`bad_result`).
             Unavailable: The executor did not answer.
         """
-        return await self._run(llm, Arguments.check(self.spec, arguments))
-
-    @abstractmethod
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
-        """The operator's work, on checked arguments."""
+        result = await self.run(llm, Arguments.check(self.spec, arguments))
+        return _complete(self.spec, result)
 
 
 class Arguments:
@@ -100,7 +136,7 @@ class Arguments:
         values: By parameter name; made by `check`.
     """
 
-    def __init__(self, values: Mapping[str, str | int | list[str]]) -> None:
+    def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = values
 
     @classmethod
@@ -110,32 +146,23 @@ class Arguments:
         Raises:
             WorkflowFault: An argument is unknown, missing or of the wrong shape.
         """
-        parameters = {parameter.name: parameter for parameter in spec.parameters}
-        parameters.setdefault(
-            "instruction", Parameter("instruction", "str", "how to do it", False, "")
-        )
-        for name in given:
-            if name not in parameters:
-                known = ", ".join(parameter.name for parameter in spec.parameters)
-                raise _fault(spec, name, f"unknown argument; it takes {known}")
-        values: dict[str, str | int | list[str]] = {}
-        for name, parameter in parameters.items():
-            value = given.get(name)
-            if value is None:
-                if parameter.required:
-                    raise _fault(spec, name, "is missing or None")
-                value = "" if parameter.default is None else parameter.default
-            values[name] = _convert(spec, parameter, value)
-        return cls(values)
+        rest = dict(given)
+        extra = {}
+        if all(parameter.name != _INSTRUCTION for parameter in spec.parameters):
+            extra[_INSTRUCTION] = str(rest.pop(_INSTRUCTION, None) or "")
+        try:
+            return cls(bind(spec, (), rest) | extra)
+        except BindError as error:
+            raise WorkflowFault(FaultKind.EXCEPTION, str(error)) from None
 
     def text(self, name: str) -> str:
-        """A text argument."""
+        """A text argument; empty where the contract's default is None."""
         value = self._values[name]
-        assert isinstance(value, str)
-        return value
+        assert value is None or isinstance(value, str)
+        return value or ""
 
     def number(self, name: str) -> int:
-        """An integer argument."""
+        """An integer or boolean argument."""
         value = self._values[name]
         assert isinstance(value, int)
         return value
@@ -147,45 +174,32 @@ class Arguments:
         return value
 
 
-def _convert(spec: OperatorSpec, parameter: Parameter, value: Any) -> str | int | list[str]:
-    if parameter.type == "int":
-        return _as_int(spec, parameter.name, value)
-    if parameter.type == "list[str]":
-        if isinstance(value, (str, bytes)) or not isinstance(value, (list, tuple)):
-            raise _fault(spec, parameter.name, f"expected a list of texts, got {_shape(value)}")
-        return [_as_text(spec, f"{parameter.name}[{i}]", item) for i, item in enumerate(value)]
-    return _as_text(spec, parameter.name, value)
+def _complete(spec: OperatorSpec, result: Mapping[str, Any]) -> Result:
+    """The result with the contract's aliases, in the contract's order.
+
+    Raises:
+        WorkflowFault: It has other keys or types than the contract.
+    """
+    if not isinstance(result, Mapping):
+        raise _bad_result(spec, f"is a {type(result).__name__}; expected a dictionary")
+    types: dict[str, type] = {"str": str, "bool": bool}
+    for key in spec.main_returns:
+        if key.name not in result:
+            raise _bad_result(spec, f"misses the key {key.name!r}")
+    complete: Result = {}
+    for key in spec.returns:
+        value: Any = result.get(key.name, result.get(key.alias_of))
+        fits = isinstance(value, types[key.type])
+        if not fits:
+            raise _bad_result(
+                spec, f"has a {type(value).__name__} under {key.name!r}; expected {key.type}"
+            )
+        complete[key.name] = value
+    unknown = [str(name) for name in result if name not in complete]
+    if unknown:
+        raise _bad_result(spec, f"has the key {unknown[0]!r:.40}, which its contract does not know")
+    return complete
 
 
-def _as_text(spec: OperatorSpec, name: str, value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, (bool, int, float)):
-        try:
-            return str(value)
-        except ValueError:  # an integer of thousands of digits
-            raise _fault(spec, name, "a number with too many digits") from None
-    raise _fault(spec, name, f"expected text, got {_shape(value)}")
-
-
-def _as_int(spec: OperatorSpec, name: str, value: Any) -> int:
-    try:
-        number = float(value) if isinstance(value, (bool, int, float, str)) else None
-        if number is not None and number == int(number):
-            return int(number)
-    except (ValueError, OverflowError):
-        pass
-    raise _fault(spec, name, f"expected a whole number, got {_shape(value)}")
-
-
-def _shape(value: Any) -> str:
-    if isinstance(value, Mapping):
-        keys = ", ".join(repr(str(key)) for key in list(value)[:4])
-        return f"a dictionary with {keys or 'no keys'}: pass one of its values"
-    if isinstance(value, str):
-        return f"the text {value[:40]!r}"
-    return "None" if value is None else f"a {type(value).__name__}"
-
-
-def _fault(spec: OperatorSpec, name: str, problem: str) -> WorkflowFault:
-    return WorkflowFault(FaultKind.EXCEPTION, f"{spec.attribute}({name}=...): {problem}")
+def _bad_result(spec: OperatorSpec, problem: str) -> WorkflowFault:
+    return WorkflowFault(FaultKind.BAD_RESULT, f"{spec.attribute}: its result {problem}")

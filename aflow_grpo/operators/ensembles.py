@@ -30,7 +30,7 @@ class ScEnsemble(Operator):
 
     spec = contract("sc_ensemble")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         solutions = _candidates(self, given)
         if len(set(solutions)) == 1:
             return {"response": solutions[0]}
@@ -52,7 +52,7 @@ class MdEnsemble(Operator):
 
     spec = contract("md_ensemble")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         solutions = _candidates(self, given)
         if len(set(solutions)) == 1:
             return {"solution": solutions[0]}

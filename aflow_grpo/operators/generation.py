@@ -15,7 +15,7 @@ class Custom(Operator):
 
     spec = contract("custom")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = custom_prompt(given.text("input"), given.text("instruction"))
         return {"response": await llm(prompt.user, system=prompt.system)}
 
@@ -28,7 +28,7 @@ class AnswerGenerate(Operator):
 
     spec = contract("answer_generate")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = answer_prompt(given.text("input"), given.text("instruction"))
         reply = await llm(prompt.user, system=prompt.system)
         thought, answer = tagged(reply, "thought"), tagged(reply, "answer")
@@ -43,9 +43,9 @@ class CustomCodeGenerate(Operator):
 
     spec = contract("custom_code_generate")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
-        prompt = code_prompt(
-            given.text("problem"), given.text("entry_point"), given.text("instruction")
-        )
+    async def run(self, llm: LLM, given: Arguments) -> Result:
+        entry_point = given.text("entry_point").strip()
+        entry_point = "" if entry_point == "None" else entry_point
+        prompt = code_prompt(given.text("problem"), entry_point, given.text("instruction"))
         reply = await llm(prompt.user, system=prompt.system)
         return {"response": extract_code(reply) or reply.strip()}

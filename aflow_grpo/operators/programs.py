@@ -10,7 +10,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, contract
+from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, Surroundings, contract
 from aflow_grpo.operators.prompts import mend_prompt, program_prompt
 from aflow_grpo.records import Problem
 from aflow_grpo.sandbox.code_text import extract_code
@@ -24,6 +24,24 @@ _MOST_ROUNDS = 3
 _MAX_OUTPUT_CHARS = 10_000
 _MAX_FAILURE_CHARS = 2_000
 _MAX_DIGITS = 400
+_TELL = """
+def _told_answer(value):
+    if isinstance(value, list):
+        return [_told_answer(item) for item in value]
+    if isinstance(value, tuple):
+        return tuple([_told_answer(item) for item in value])
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if type(value).__name__ == "Decimal":
+        return value
+    if getattr(value, "is_Float", False):
+        return float(value)
+    text = str(value)
+    if text.startswith("<"):
+        raise TypeError("solve() returned " + text + "; it must return the answer")
+    return text
+"""
+"""Runs with the program: objects that do not leave the sandbox (sympy's) do so as their text."""
 
 
 class Programmer(Operator):
@@ -43,7 +61,12 @@ class Programmer(Operator):
         self._sandbox = sandbox
         self._timeout_s = timeout_s
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    @classmethod
+    def build(cls, surroundings: Surroundings) -> Programmer:
+        """In the execution's sandbox."""
+        return cls(surroundings.sandbox)
+
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         analysis = given.text("analysis")
         analysis = "" if analysis.strip() == "None" else analysis
         code, failure = "", ""
@@ -66,7 +89,10 @@ class Programmer(Operator):
         """What `solve()` returns as text, and what went wrong; one of the two is empty."""
         if not code:
             return "", "the reply holds no Python program"
-        result = await self._sandbox.evaluate(code, ["solve()"], timeout_s=self._timeout_s)
+        told = f"{code}\n{_TELL}"
+        result = await self._sandbox.evaluate(
+            told, ["_told_answer(solve())"], timeout_s=self._timeout_s
+        )
         value = result.values[0]
         if not value.ok:
             return "", _shortened(result.error or value.error)
@@ -95,7 +121,12 @@ class Test(Operator):
         self._problem = problem
         self._timeout_s = timeout_s
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    @classmethod
+    def build(cls, surroundings: Surroundings) -> Test:
+        """In the execution's sandbox, with the problem's public tests."""
+        return cls(surroundings.sandbox, surroundings.problem)
+
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         entry_point = self._problem.entry_point or given.text("entry_point")
         solution = given.text("solution")
         code = extract_code(solution) or solution

@@ -68,11 +68,12 @@ def answer_prompt(problem: str, instruction: str) -> Prompt:
 
 
 def code_prompt(problem: str, entry_point: str, instruction: str) -> Prompt:
-    """Asks for a function."""
+    """Asks for a function, or for a program when no entry point is known."""
+    wanted = f"Define `{entry_point}` and all that it needs" if entry_point else "Write the program"
     return _tagged(
         "custom_code_generate",
         [("problem", problem), ("entry_point", entry_point), ("instruction", instruction)],
-        f"Define `{entry_point}` and all that it needs in one ```python block; write no tests.",
+        f"{wanted} in one ```python block; write no tests.",
     )
 
 

@@ -10,18 +10,17 @@ __all__ = ["Format", "Review", "Revise"]
 
 
 class Format(Operator):
-    """The short final answer of a solution, under both keys that AFlow's versions use."""
+    """The short final answer of a solution."""
 
     spec = contract("format")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = format_prompt(
             given.text("problem"), given.text("solution"), given.text("instruction")
         )
         reply = await llm(prompt.user, system=prompt.system)
         answer = tagged(reply, "answer")
-        short = last_line(reply) if answer is None else answer
-        return {"solution": short, "response": short}
+        return {"solution": last_line(reply) if answer is None else answer}
 
 
 class Review(Operator):
@@ -29,7 +28,7 @@ class Review(Operator):
 
     spec = contract("review")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = review_prompt(
             given.text("problem"), given.text("solution"), given.text("instruction")
         )
@@ -47,7 +46,7 @@ class Revise(Operator):
 
     spec = contract("revise")
 
-    async def _run(self, llm: LLM, given: Arguments) -> Result:
+    async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = revise_prompt(
             given.text("problem"),
             given.text("solution"),

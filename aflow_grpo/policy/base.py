@@ -15,12 +15,16 @@ from torch import Tensor, nn
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.scoring import Scored
 from aflow_grpo.records import Completion, Problem
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 
 __all__ = ["BasePolicy"]
 
 
 class BasePolicy(nn.Module):
     """Writes workflows; a model in this process can also be trained."""
+
+    operators: OperatorSet = TEN_OPERATORS
+    """What its prompts offer; a run with operators of its own replaces it."""
 
     def setup(self) -> None:
         """Make ready for use, loading what is heavy; does nothing the second time."""

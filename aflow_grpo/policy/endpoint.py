@@ -101,7 +101,9 @@ class EndpointPolicy(BasePolicy):
         ]
 
     def _request(self, problem: Problem, seed: int, greedy: bool) -> Request:
-        system, user = full_prompt(problem, max_context_chars=self.max_context_chars)
+        system, user = full_prompt(
+            problem, max_context_chars=self.max_context_chars, operators=self.operators
+        )
         # Greedy decoding knows no seed; without one, runs with other seeds share the journal.
         return Request(
             user["content"],

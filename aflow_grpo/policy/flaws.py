@@ -94,7 +94,6 @@ _FORBIDDEN_CALLS: Mapping[Domain, tuple[tuple[str, str], ...]] = {
     ),
     "code": (("f = await self.format(problem=problem, solution={0})", "f['solution']"),),
     "qa": (
-        ("p = await self.programmer(problem=problem, analysis={0})", "p['output']"),
         (
             "t = await self.test(problem=problem, solution={0}, entry_point=entry_point)",
             "t['solution']",

@@ -223,13 +223,17 @@ class Policy(BasePolicy):
             ConfigError: It does not fit without any context; `too_long` finds such problems.
         """
         return encode_problem(
-            problem, self.tokenizer, self.prompt_form, self.sampling.max_prompt_tokens
+            problem,
+            self.tokenizer,
+            self.prompt_form,
+            self.sampling.max_prompt_tokens,
+            self.operators,
         )
 
     def too_long(self, problems: Sequence[Problem]) -> dict[str, int]:
         """The problems that cannot be encoded: id -> prompt tokens without any context."""
         limit = self.sampling.max_prompt_tokens
-        return excess_lengths(problems, self.tokenizer, self.prompt_form, limit)
+        return excess_lengths(problems, self.tokenizer, self.prompt_form, limit, self.operators)
 
     def write(
         self, problems_P: Sequence[Problem], seeds_B: Sequence[int], *, greedy: bool = False

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.records import Problem
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.policy_prompt import compact_prompt, full_prompt
 
 __all__ = ["EncodedPrompt", "PromptForm", "encode_problem", "excess_lengths"]
@@ -36,7 +37,11 @@ class EncodedPrompt:
 
 
 def encode_problem(
-    problem: Problem, tokenizer: PreTrainedTokenizerBase, form: PromptForm, max_tokens: int
+    problem: Problem,
+    tokenizer: PreTrainedTokenizerBase,
+    form: PromptForm,
+    max_tokens: int,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> EncodedPrompt:
     """The prompt, at most `max_tokens` long; what does not fit of a context is left out.
 
@@ -46,7 +51,7 @@ def encode_problem(
     """
 
     def within(context_chars: int) -> list[int]:
-        return _ids([_prompt(problem, tokenizer, form, context_chars)], tokenizer)[0]
+        return _ids([_prompt(problem, tokenizer, form, context_chars, operators)], tokenizer)[0]
 
     whole = within(len(problem.context))
     if len(whole) <= max_tokens:
@@ -66,6 +71,7 @@ def excess_lengths(
     tokenizer: PreTrainedTokenizerBase,
     form: PromptForm,
     max_tokens: int,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> dict[str, int]:
     """Problem id -> tokens of its prompt without context, where they are more than `max_tokens`.
 
@@ -77,12 +83,12 @@ def excess_lengths(
         frame = frames.get(problem.domain)
         if frame is None:
             empty = Problem("", problem.dataset, problem.domain, "", "", entry_point="f")
-            frame = len(_ids([_prompt(empty, tokenizer, form, 0)], tokenizer)[0])
+            frame = len(_ids([_prompt(empty, tokenizer, form, 0, operators)], tokenizer)[0])
             frames[problem.domain] = frame
         asked = problem.question + problem.entry_point
         # No token is shorter than a byte.
         if not asked.isascii() or frame + len(asked) + _SEAM > max_tokens:
-            doubtful[problem.id] = _prompt(problem, tokenizer, form, 0)
+            doubtful[problem.id] = _prompt(problem, tokenizer, form, 0, operators)
     lengths = map(len, _ids(list(doubtful.values()), tokenizer))
     return {
         name: length for name, length in zip(doubtful, lengths, strict=True) if length > max_tokens
@@ -90,7 +96,11 @@ def excess_lengths(
 
 
 def _prompt(
-    problem: Problem, tokenizer: PreTrainedTokenizerBase, form: PromptForm, context_chars: int
+    problem: Problem,
+    tokenizer: PreTrainedTokenizerBase,
+    form: PromptForm,
+    context_chars: int,
+    operators: OperatorSet,
 ) -> str:
     if form == "compact":
         return compact_prompt(problem, max_context_chars=context_chars)
@@ -99,7 +109,7 @@ def _prompt(
             "model.policy.prompt_form=full needs a tokenizer with a chat template, and this one "
             "has none. Use an instruct model, or prompt_form: compact."
         )
-    messages = full_prompt(problem, max_context_chars=context_chars)
+    messages = full_prompt(problem, max_context_chars=context_chars, operators=operators)
     return str(tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=False))
 
 

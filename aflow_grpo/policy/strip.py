@@ -12,9 +12,10 @@ import ast
 import json
 
 from aflow_grpo.policy.flaws import COST
-from aflow_grpo.records import Domain, OperatorSpec
-from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.records import Domain
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.parse import parse_completion
+from aflow_grpo.workflow.spec import OperatorSpec
 from aflow_grpo.workflow.syntax import SourceError, parse_source
 
 __all__ = ["strip_flaws"]
@@ -95,7 +96,7 @@ class _ReturnMender(ast.NodeTransformer):
 
 
 class _OperatorMender(ast.NodeTransformer):
-    """Drops or replaces calls that the domain forbids, and mends the arguments of the others."""
+    """Drops or replaces calls that the domain's prompt does not offer; mends the others."""
 
     def __init__(self, domain: Domain) -> None:
         self._domain = domain
@@ -138,7 +139,7 @@ class _OperatorMender(ast.NodeTransformer):
             if not self._allowed(node):
                 node.func.attr = _GENERATORS[self._domain][0]
                 node.args, node.keywords = [], []
-            _mend_arguments(node, OPERATORS_BY_ATTRIBUTE[node.func.attr])
+            _mend_arguments(node, TEN_OPERATORS.by_attribute[node.func.attr])
         self.generic_visit(node)
         return node
 
@@ -146,8 +147,8 @@ class _OperatorMender(ast.NodeTransformer):
         operator = _operator_of(call)
         if operator is None:
             return True
-        spec = OPERATORS_BY_ATTRIBUTE.get(operator)
-        return spec is not None and self._domain in spec.domains
+        spec = TEN_OPERATORS.by_attribute.get(operator)
+        return spec in TEN_OPERATORS.offered(self._domain)
 
 
 def _awaited_call(node: ast.expr) -> ast.Call | None:

@@ -16,7 +16,7 @@ from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
 from aflow_grpo.seeds import derive_seed
 from aflow_grpo.workflow.parse import parse_completion
-from aflow_grpo.workflow.validate import validate
+from aflow_grpo.workflow.validate import rejections, validate
 
 __all__ = [
     "BROKEN",
@@ -81,7 +81,7 @@ def faults_of(sample: Sample) -> frozenset[FaultKind]:
     parsed = parse_completion(sample.text)
     if parsed.source is None:
         return frozenset(finding.kind for finding in parsed.findings)
-    found = frozenset(f.kind for f in validate(parsed.source, sample.domain))
+    found = frozenset(f.kind for f in rejections(validate(parsed.source, sample.domain)))
     return found | {FaultKind.NO_WORKFLOW} if parsed.source.repaired else found
 
 

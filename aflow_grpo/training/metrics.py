@@ -9,6 +9,7 @@ in ``status/unavailable`` and in nothing else.
 | ``reward`` (``/math|code|qa``) | mean total reward, points in [-10, 10] |
 | ``reward/<part>`` | mean of each part of the reward, in points |
 | ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
+| ``repaired_execution_rate`` (``/domain``) | share that ran after a repair that lost no text |
 | ``accuracy`` (``/domain``) | share answered right by the policy's own workflow |
 | ``fallback_rate`` (``/domain``) | share for which the fixed workflow has to answer |
 | ``validation_failure_rate`` (``/domain``) | share rejected before running (`invalid` or `cut`) |
@@ -45,7 +46,7 @@ from collections.abc import Callable, Sequence
 from statistics import fmean
 
 from aflow_grpo.records import DOMAINS, Rollout, Status
-from aflow_grpo.workflow.contract import OPERATORS
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 
 __all__ = ["HEADLINE", "REWARD_PARTS", "WRITTEN_BY_ENDPOINT", "rollout_metrics", "valid_rate"]
 
@@ -54,6 +55,7 @@ REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition
 HEADLINE: dict[str, Callable[[Rollout], float]] = {
     "reward": lambda r: r.reward.total,
     "direct_execution_rate": lambda r: float(r.execution.direct),
+    "repaired_execution_rate": lambda r: float(r.execution.repaired),
     "accuracy": lambda r: float(r.score.correct),
     "fallback_rate": lambda r: float(r.execution.status is not Status.OK),
     "validation_failure_rate": lambda r: float(r.execution.status in (Status.INVALID, Status.CUT)),
@@ -144,7 +146,7 @@ def _details(counted: Sequence[Rollout], suffix: str) -> dict[str, float]:
     if ran:
         operators = Counter(call.operator for r in ran for call in r.execution.calls)
         details |= {
-            f"operators{suffix}/{spec.attribute}": operators[spec.attribute] / len(ran)
-            for spec in OPERATORS
+            f"operators{suffix}/{name}": operators[name] / len(ran)
+            for name in {**TEN_OPERATORS.by_attribute, **operators}
         }
     return details

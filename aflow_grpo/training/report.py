@@ -139,9 +139,10 @@ def _workflow(source: WorkflowSource) -> list[RenderableType]:
 
 def _call(call: OperatorCall) -> Text:
     usage = call.usage
+    failed = f"; failed: {call.message}" if call.message else ""
     return Text(
         f"  {call.operator}: {usage.calls} calls, {usage.prompt_tokens} + "
-        f"{usage.completion_tokens} tokens, ${usage.cost_usd:.6f}"
+        f"{usage.completion_tokens} tokens, ${usage.cost_usd:.6f}{_printable(failed)}"
     )
 
 

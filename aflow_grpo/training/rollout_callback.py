@@ -24,6 +24,7 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.operators.registry import load_operators
 from aflow_grpo.policy.endpoint import EndpointPolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
@@ -32,7 +33,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.training.event_loop import EventLoopThread
 from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
-from aflow_grpo.workflow.contract import OPERATORS
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
 
 __all__ = ["RolloutCallback", "SandboxSettings"]
@@ -65,6 +66,8 @@ class RolloutCallback(L.Callback):
         sandbox: Limits of the processes that run operator-written code.
         reward: Weights, penalties, one-call costs.
         rollout: Concurrency, deadline, fallback.
+        operators: Import paths of operators of your own, e.g. `my_module.Summarise`, besides the
+            ten.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class RolloutCallback(L.Callback):
         sandbox: SandboxSettings = SandboxSettings(),
         reward: RewardSettings = RewardSettings(),
         rollout: RolloutSettings = RolloutSettings(),
+        operators: list[str] | None = None,
     ) -> None:
         self.tiers = list(tiers or [])
         self.simulator_settings = simulator
@@ -88,6 +92,7 @@ class RolloutCallback(L.Callback):
         self.sandbox = sandbox
         self.reward = reward
         self.rollout = rollout
+        self.operators = load_operators(operators or ())
         self._open: _Opened | None = None
         self._sigterm = False
 
@@ -123,6 +128,8 @@ class RolloutCallback(L.Callback):
         """Open everything; Lightning has set the datamodule up by now."""
         if self._open is not None:
             return
+        if self.operators.contract != TEN_OPERATORS:
+            pl_module.policy.operators = self.operators.contract  # type: ignore[union-attr]
         problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
         policy = getattr(pl_module, "policy", None)
         writing = policy if isinstance(policy, EndpointPolicy) else None
@@ -204,7 +211,7 @@ class _Opened:
     ) -> None:
         tiers, scope = settings.tiers, ""
         if settings.simulator_settings is not None:
-            markers = {spec.attribute: spec.marker for spec in OPERATORS}
+            markers = settings.operators.contract.markers
             simulator = Simulator(problems, markers, settings.simulator_settings).start()
             self.stack.callback(simulator.close)
             tiers, scope = [simulator.tier()], simulator.digest
@@ -248,7 +255,9 @@ class _Opened:
         interpreter = await stack.enter_async_context(
             Interpreter(workers=settings.rollout.concurrency, limits=settings.interpreter)
         )
-        executor = WorkflowExecutor(self.client, interpreter, self.sandbox, settings.execution)
+        executor = WorkflowExecutor(
+            self.client, interpreter, self.sandbox, settings.execution, settings.operators
+        )
         self.engine = RolloutEngine(
             executor, ScorerSet(self.sandbox), settings.reward, settings.rollout
         )

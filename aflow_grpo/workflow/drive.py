@@ -6,6 +6,7 @@ See `interpreter` for why rounds. Nothing here knows of pools or of what operato
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -20,12 +21,14 @@ from pydantic_monty import (
 
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.records import FaultKind, Finding
+from aflow_grpo.workflow.adapter import Adapted
 from aflow_grpo.workflow.binding import BindError, bind_arguments
-from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.workflow.contract import OperatorSet
 from aflow_grpo.workflow.limits import InterpreterLimits
 from aflow_grpo.workflow.prelude import (
     HOST_FUNCTION,
-    OPERATOR_NAMES,
+    all_prompts_code,
+    operator_names,
     prelude_code,
 )
 
@@ -41,8 +44,15 @@ GetCost = Callable[[], float]
 _RETURNED = {
     "not_a_pair": "`__call__` returned a {}; expected (answer, cost)",
     "not_text": "the answer is a {}; expected text or a number",
-    "too_long": "the answer has {} characters, more than allowed",
 }
+
+_MAX_MESSAGE_CHARS = 300
+_SECRETS = (
+    (re.compile(r"\b\w+://\S+"), "<address>"),
+    (re.compile(r"(?<![\w/])~?(?:/[\w.@+-]+){2,}/?|\b[A-Za-z]:\\\S+"), "<path>"),
+    (re.compile(r"\b(?:sk|pk|rk|key|hf|ghp|glpat)[-_][\w-]{8,}|\bBearer\s+\S+"), "<key>"),
+)
+"""What a message of the host must not carry into a workflow -> what stands there instead."""
 
 
 class Stopped(Exception):
@@ -60,10 +70,12 @@ class Stopped(Exception):
 class Program(NamedTuple):
     """What the interpreter is fed after the prelude."""
 
-    graph_code: str
-    """The workflow's own code, adapted; its lines are the policy's."""
+    adapted: Adapted
+    """The workflow's own code as the interpreter takes it."""
     driver: str
     """Creates the workflow and awaits it."""
+    all_prompts: bool
+    """Whether the code imports every name of its prompt file."""
 
 
 class _Call(NamedTuple):
@@ -83,6 +95,7 @@ class Drive:
         prompts: The workflow's prompts.
         call_operator: Makes the operator calls.
         get_cost: Read after each round of calls.
+        operators: The operators that exist.
     """
 
     def __init__(
@@ -92,12 +105,14 @@ class Drive:
         prompts: Mapping[str, str],
         call_operator: CallOperator,
         get_cost: GetCost,
+        operators: OperatorSet,
     ) -> None:
         self._session = session
         self._limits = limits
         self._prompts = {_text(name): _text(prompt) for name, prompt in prompts.items()}
         self._call_operator = call_operator
         self._get_cost = get_cost
+        self._operators = operators
         self._issued = 0
         self.calls_made = 0
         """Operator calls made so far."""
@@ -113,8 +128,12 @@ class Drive:
             Unavailable: From an operator.
         """
         prompts = {"_prompts": self._prompts}
-        await self._feed(prelude_code(), prompts | {"_names": OPERATOR_NAMES})
-        await self._feed(program.graph_code, {})
+        names = {"_names": operator_names(self._operators)}
+        before = prelude_code(self._operators) + program.adapted.parts
+        if program.all_prompts:
+            before += all_prompts_code(self._prompts)
+        await self._feed(before, prompts | names)
+        await self._feed(program.adapted.code, {})
         inputs = prompts | {"_problem": _text(problem), "_entry_point": entry_point}
         return self._answer(await self._feed(program.driver, inputs))
 
@@ -127,6 +146,10 @@ class Drive:
         match output:
             case ["answer", str(text)] if len(text) <= self._limits.max_answer_chars:
                 return text
+            case ["too_long", str(detail)]:
+                most = self._limits.max_answer_chars
+                message = f"the answer has {detail[:20]} characters; at most {most} are taken"
+                raise Stopped(Finding(FaultKind.OUTPUT_LIMIT, message))
             case [str(kind), str(detail)] if kind in _RETURNED:
                 raise Stopped(Finding(FaultKind.BAD_ANSWER, _RETURNED[kind].format(detail[:80])))
         raise Stopped(Finding(FaultKind.BAD_ANSWER, "the workflow's output is no answer"))
@@ -179,7 +202,7 @@ class Drive:
             raise BindError("an argument is a number with too many digits") from None
         match given:
             case (str(attribute), list(positional), dict(keywords)):
-                spec = OPERATORS_BY_ATTRIBUTE.get(attribute)
+                spec = self._operators.by_attribute.get(attribute)
                 if spec is not None and all(isinstance(name, str) for name in keywords):
                     limit = self._limits.max_argument_chars
                     bound = bind_arguments(spec, positional, keywords, self._prompts, limit)
@@ -212,8 +235,16 @@ class Drive:
         try:
             return task.result()
         except WorkflowFault as fault:
-            self.operator_faults[fault.message] = fault.kind
-            return fault
+            message = _sanitised(fault.message)
+            self.operator_faults[message] = fault.kind
+            return WorkflowFault(fault.kind, message)
+
+
+def _sanitised(message: str) -> str:
+    """A host's message without paths, addresses, keys and anything long: policies read it."""
+    for pattern, word in _SECRETS:
+        message = pattern.sub(word, message)
+    return message if len(message) <= _MAX_MESSAGE_CHARS else f"{message[:_MAX_MESSAGE_CHARS]}..."
 
 
 def _text(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from pydantic_monty import (
     MontyConversionError,
@@ -25,6 +25,7 @@ _NOT_TAKEN = "The monty syntax parser does not yet support "
 _LIMITS: tuple[tuple[str, FaultKind, str], ...] = (
     ("TimeoutError: feed time limit", FaultKind.TIME_LIMIT, "it computed longer than allowed"),
     ("RuntimeError: suspension limit", FaultKind.TIME_LIMIT, "it turned to the host too often"),
+    ("RecursionError: ", FaultKind.RECURSION_LIMIT, "it called itself deeper than allowed"),
     ("MemoryError: memory limit", FaultKind.MEMORY_LIMIT, "it used more memory than allowed"),
     ("MemoryError: the worker", FaultKind.MEMORY_LIMIT, "it used more memory than allowed"),
 )
@@ -37,12 +38,17 @@ def source_fault(error: SourceError) -> Finding:
     return Finding(kind, error.message, error.line)
 
 
-def fault_of(error: MontyError, operator_faults: Mapping[str, FaultKind]) -> Finding:
+def fault_of(
+    error: MontyError,
+    operator_faults: Mapping[str, FaultKind],
+    original_line: Callable[[int, int], int],
+) -> Finding:
     """The fault that ended a run.
 
     Args:
         error: What the interpreter raised.
         operator_faults: Message -> kind of the faults that operators raised inside the workflow.
+        original_line: Line and column in the code that was run -> line in the graph code.
 
     Raises:
         MontyConversionError: An operator's result is no plain data, which is a bug of ours.
@@ -52,7 +58,7 @@ def fault_of(error: MontyError, operator_faults: Mapping[str, FaultKind]) -> Fin
     if isinstance(error, MontyCrashedError):
         return _crash(error)
     text = str(error)
-    line = _line(error)
+    line = _line(error, original_line)
     for opening, kind, message in _LIMITS:
         if text.startswith(opening):
             return Finding(kind, message, line)
@@ -71,12 +77,12 @@ def _crash(error: MontyCrashedError) -> Finding:
     return Finding(FaultKind.MEMORY_LIMIT, "it crashed its worker process")
 
 
-def _line(error: MontyError) -> int | None:
+def _line(error: MontyError, original_line: Callable[[int, int], int]) -> int | None:
     """The innermost line of the graph code in the error's traceback."""
     if not isinstance(error, (MontyRuntimeError, MontySyntaxError)):
         return None
-    lines = [frame.line for frame in error.traceback() if frame.filename == GRAPH_FILE]
-    return lines[-1] if lines else None
+    frames = [frame for frame in error.traceback() if frame.filename == GRAPH_FILE]
+    return original_line(frames[-1].line, frames[-1].column) if frames else None
 
 
 def _cut(text: str) -> str:

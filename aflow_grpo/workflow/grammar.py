@@ -1,8 +1,9 @@
-"""Which Python a workflow may use: imports, statements and names outside the language.
+"""Which Python a workflow may use: imports, statements, classes and members outside the language.
 
 The language is what `pydantic-monty` runs behind the adapter, without its file, process and
-introspection corners. Names that AFlow's own import lines bring are accepted: the adapter drops
-those lines and the prelude defines what they name.
+introspection corners; what there is of the library is data in `features`. Names that AFlow's own
+import lines bring are accepted: the adapter drops those lines and the prelude defines what they
+name. An import of anything else counts only where its name is used.
 """
 
 from __future__ import annotations
@@ -10,67 +11,25 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 
-from aflow_grpo.records import FaultKind, Finding
+from aflow_grpo.records import Finding
 from aflow_grpo.workflow.anatomy import WorkflowClass
-
-__all__ = [
-    "AFLOW_ROOTS",
-    "FORBIDDEN_NAMES",
-    "STANDARD_MODULES",
-    "check_grammar",
-    "is_standard_import",
-]
-
-STANDARD_MODULES = frozenset(
-    {
-        "asyncio",
-        "collections",
-        "copy",
-        "dataclasses",
-        "datetime",
-        "decimal",
-        "functools",
-        "itertools",
-        "json",
-        "math",
-        "random",
-        "re",
-        "time",
-        "typing",
-        "__future__",
-    }
+from aflow_grpo.workflow.features import (
+    KNOWN_MODULES,
+    MISSING_METHODS,
+    STANDARD_MODULES,
+    has_member,
 )
-"""Modules of the standard library that a workflow may import."""
+from aflow_grpo.workflow.rules import found
+
+__all__ = ["AFLOW_ROOTS", "check_grammar", "is_standard_import"]
 
 AFLOW_ROOTS = frozenset({"workspace", "scripts", "metagpt", "operator", "operators", "prompt"})
 """First parts of the module paths in AFlow's graph files; their imports are dropped."""
 
-FORBIDDEN_NAMES = {
-    "input": "a workflow cannot read from a keyboard; use the parameter `problem`",
-    "open": "a workflow has no files",
-    "eval": "text is never run as code; use the programmer operator",
-    "exec": "text is never run as code; use the programmer operator",
-    "compile": "text is never run as code; use the programmer operator",
-    "__import__": "imports are statements here",
-    "globals": "there is no introspection",
-    "locals": "there is no introspection",
-    "vars": "there is no introspection",
-    "breakpoint": "there is no debugger",
-    "exit": "return the answer instead",
-    "quit": "return the answer instead",
-}
-"""Builtins outside the language -> what to do instead."""
-
-_PLAIN_DUNDERS = frozenset({"__name__", "__init__", "__call__", "__doc__"})
-
-_FORBIDDEN_NODES: dict[type[ast.AST], str] = {
-    ast.Yield: "`yield`",
-    ast.YieldFrom: "`yield from`",
-    ast.AsyncWith: "`async with`",
-    ast.AsyncFor: "`async for`",
-    ast.With: "`with`",
-    ast.TryStar: "`except*`",
-}
+_DUNDERS = "__name__ __init__ __call__ __doc__ __class__ __getitem__ __contains__ __len__"
+_PLAIN_DUNDERS = frozenset(_DUNDERS.split())
+_UNTIMED = frozenset({"wait_for", "timeout"})
+_STDIN_MODULES = frozenset({"fileinput"})
 
 
 def is_standard_import(node: ast.Import | ast.ImportFrom) -> bool:
@@ -85,104 +44,141 @@ def _modules(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def check_grammar(workflow: WorkflowClass) -> Iterator[Finding]:
-    """Findings for constructs and imports outside the workflow language."""
-    for node in workflow.nodes:
-        if isinstance(node, (ast.Import, ast.ImportFrom)):
-            yield from _check_import(node)
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
-            yield from _check_function(node, workflow)
-        elif isinstance(node, ast.ClassDef):
-            yield from _check_class(node, workflow)
-        elif isinstance(node, ast.Name):
-            yield from _check_name(node)
-        elif isinstance(node, ast.Attribute):
-            yield from _check_dunder(node)
-        elif isinstance(node, ast.Delete):
-            yield from _check_delete(node)
-        elif isinstance(node, ast.comprehension) and node.is_async:
-            line = node.target.lineno
-            yield Finding(FaultKind.FORBIDDEN_SYNTAX, "`async for` is outside the language", line)
-        elif type(node) in _FORBIDDEN_NODES:
-            yield Finding(
-                FaultKind.FORBIDDEN_SYNTAX,
-                f"{_FORBIDDEN_NODES[type(node)]} is outside the workflow language",
-                getattr(node, "lineno", None),
-            )
+    """Findings for constructs, imports and members outside the workflow language."""
+    yield from _check_imports(workflow)
+    yield from _check_statements(workflow)
+    for node in workflow.every(ast.ClassDef):
+        yield from _check_class(node, workflow)
+    for attribute in workflow.every(ast.Attribute):
+        yield from _check_member(attribute, workflow)
 
 
-def _check_import(node: ast.Import | ast.ImportFrom) -> Iterator[Finding]:
-    for module in _modules(node):
-        root = module.lstrip(".").split(".")[0]
-        from_aflow = root in AFLOW_ROOTS or module.startswith(".")
-        if root not in STANDARD_MODULES and not from_aflow:
+def _check_statements(workflow: WorkflowClass) -> Iterator[Finding]:
+    for handled in workflow.every(ast.TryStar):
+        yield found("language-feature", "`except*` is outside the workflow language", handled)
+    for loop in workflow.every(ast.AsyncFor):
+        yield found("language-feature", "`async for` is outside the workflow language", loop)
+    for comprehension in workflow.every(ast.comprehension):
+        if comprehension.is_async:
+            message = "`async for` is outside the workflow language"
+            yield found("language-feature", message, comprehension.target)
+    yields: list[ast.Yield | ast.YieldFrom] = [
+        *workflow.every(ast.Yield),
+        *workflow.every(ast.YieldFrom),
+    ]
+    for node in yields:
+        message = _not_taken(node, workflow)
+        if message:
+            yield found("language-feature", message, node)
+
+
+def _not_taken(node: ast.Yield | ast.YieldFrom, workflow: WorkflowClass) -> str:
+    """Why a `yield` is outside the language, or an empty string."""
+    owner = workflow.owners[node]
+    if isinstance(owner, ast.AsyncFunctionDef):
+        return "`yield` in an async function is outside the workflow language"
+    if not isinstance(workflow.parents[node], ast.Expr):
+        return "the value of a `yield` is outside the workflow language"
+    parent = workflow.parents.get(node)
+    while parent is not None and parent is not owner:
+        if isinstance(parent, ast.While) and isinstance(parent.test, ast.Constant):
+            return "`yield` in an endless loop is outside the workflow language"
+        parent = workflow.parents.get(parent)
+    return ""
+
+
+def _check_imports(workflow: WorkflowClass) -> Iterator[Finding]:
+    imports: list[ast.Import | ast.ImportFrom] = [
+        *workflow.every(ast.Import),
+        *workflow.every(ast.ImportFrom),
+    ]
+    missing: dict[str, str] = {}
+    for node in imports:
+        for module in _modules(node):
+            root = module.lstrip(".").split(".")[0]
+            if root in KNOWN_MODULES and root not in AFLOW_ROOTS:
+                yield from _check_members(node, module)
+            elif root not in AFLOW_ROOTS and not module.startswith("."):
+                names = _bound_names(node, module)
+                missing.update(dict.fromkeys(names, module))
+                if not any(_used(name, workflow) for name in names):
+                    message = f"`{module}` does not exist here and is never used"
+                    yield found("unused-import", message, node)
+    for name, module in missing.items():
+        if name not in workflow.bound_names:
+            yield from _check_use(name, module, workflow)
+
+
+def _bound_names(node: ast.Import | ast.ImportFrom, module: str) -> list[str]:
+    aliases = [a for a in node.names if isinstance(node, ast.ImportFrom) or a.name == module]
+    return [alias.asname or alias.name.split(".")[0] for alias in aliases]
+
+
+def _used(name: str, workflow: WorkflowClass) -> list[ast.Name]:
+    """Where a name is read, annotations aside."""
+    return [node for node in workflow.reads(name) if not workflow.in_annotation(node)]
+
+
+def _check_use(name: str, module: str, workflow: WorkflowClass) -> Iterator[Finding]:
+    """The first use of a name that an import of a missing module would bind."""
+    for node in _used(name, workflow)[:1]:
+        parent = workflow.parents[node]
+        member = parent.attr if isinstance(parent, ast.Attribute) else ""
+        if member == "stdin" or name == "stdin" or module in _STDIN_MODULES:
+            yield found("reads-stdin", f"`{module}` reads the standard input", node)
+        else:
             allowed = ", ".join(sorted(STANDARD_MODULES - {"__future__"}))
-            yield Finding(
-                FaultKind.FORBIDDEN_SYNTAX,
-                f"`import {module}` is outside the language; allowed: {allowed}",
-                node.lineno,
-            )
+            message = f"`{name}` comes from `{module}`, which does not exist here; there are"
+            yield found("missing-module", f"{message} {allowed}", node)
 
 
-def _check_function(
-    node: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda, workflow: WorkflowClass
-) -> Iterator[Finding]:
-    in_class = isinstance(workflow.parents.get(node), ast.ClassDef)
-    if isinstance(node, ast.Lambda) or not in_class:
-        return
-    for decorator in node.decorator_list:
-        yield Finding(
-            FaultKind.FORBIDDEN_SYNTAX,
-            f"`@{ast.unparse(decorator):.40}` on method {node.name}; methods take no decorator",
-            decorator.lineno,
-        )
+def _check_members(node: ast.Import | ast.ImportFrom, module: str) -> Iterator[Finding]:
+    """What a from-import names in a known module."""
+    if isinstance(node, ast.ImportFrom) and module != "__future__":
+        for alias in node.names:
+            if module == "sys" and alias.name == "stdin":
+                yield found("reads-stdin", "`sys.stdin` is the standard input", node)
+            elif alias.name != "*" and not has_member(module, alias.name):
+                message = f"`{module}.{alias.name}` does not exist here"
+                yield found("missing-feature", message, node)
+
+
+def _check_member(node: ast.Attribute, workflow: WorkflowClass) -> Iterator[Finding]:
+    attribute = node.attr
+    if attribute.startswith("__") and attribute.endswith("__"):
+        if attribute not in _PLAIN_DUNDERS and attribute not in workflow.defined_names:
+            yield found("introspection", f"`.{attribute}` is outside the language", node)
+    elif isinstance(node.value, ast.Name) and node.value.id in workflow.imported_modules:
+        module = node.value.id
+        if module == "sys" and attribute == "stdin":
+            yield found("reads-stdin", "`sys.stdin` is the standard input; there is none", node)
+        elif module in KNOWN_MODULES - AFLOW_ROOTS and not has_member(module, attribute):
+            message = f"`{module}.{attribute}` does not exist here"
+            yield found("missing-feature", message, node)
+        elif module == "asyncio" and attribute in _UNTIMED:
+            message = f"`asyncio.{attribute}` never times out here; the workflow's budgets do"
+            yield found("differs-inside", message, node)
+    elif (
+        attribute in MISSING_METHODS
+        and attribute not in workflow.defined_names
+        and isinstance(workflow.parents[node], ast.Call)
+    ):
+        message = f"the method `{attribute}` does not exist here"
+        yield found("missing-feature", message, node, MISSING_METHODS[attribute])
 
 
 def _check_class(node: ast.ClassDef, workflow: WorkflowClass) -> Iterator[Finding]:
-    if not isinstance(workflow.parents.get(node), ast.Module):
-        yield Finding(
-            FaultKind.BAD_STRUCTURE,
-            f"class {node.name} is nested; classes stand at module level",
-            node.lineno,
-        )
-    if node is not workflow.node and (node.bases or node.keywords):
-        yield Finding(
-            FaultKind.BAD_STRUCTURE,
-            f"class {node.name} has a base class; the interpreter has no inheritance",
-            node.lineno,
-        )
+    if isinstance(workflow.parents.get(node), ast.ClassDef):
+        message = f"class {node.name} stands in another class"
+        yield found("class-feature", message, node)
     if node is workflow.node and (node.decorator_list or node.keywords):
-        yield Finding(
-            FaultKind.BAD_STRUCTURE,
-            f"class {node.name} has a decorator or metaclass; the workflow class takes none",
-            node.lineno,
-        )
-
-
-def _check_name(node: ast.Name) -> Iterator[Finding]:
-    if isinstance(node.ctx, ast.Load) and node.id in FORBIDDEN_NAMES:
-        yield Finding(
-            FaultKind.FORBIDDEN_SYNTAX,
-            f"`{node.id}` is outside the language: {FORBIDDEN_NAMES[node.id]}",
-            node.lineno,
-        )
-
-
-def _check_dunder(node: ast.Attribute) -> Iterator[Finding]:
-    hidden = node.attr.startswith("__") and node.attr.endswith("__")
-    if hidden and node.attr not in _PLAIN_DUNDERS:
-        yield Finding(
-            FaultKind.FORBIDDEN_SYNTAX,
-            f"`.{node.attr}` is outside the language: there is no introspection",
-            node.lineno,
-        )
-
-
-def _check_delete(node: ast.Delete) -> Iterator[Finding]:
-    for target in node.targets:
-        sliced = isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Slice)
-        if sliced or not isinstance(target, (ast.Name, ast.Subscript)):
-            yield Finding(
-                FaultKind.FORBIDDEN_SYNTAX,
-                f"`del {ast.unparse(target):.40}` is outside the language; delete names or items",
-                node.lineno,
-            )
+        message = f"class {node.name} has a decorator or metaclass; the workflow takes none"
+        yield found("class-feature", message, node)
+    allowed = (
+        ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.Pass,
+    )  # fmt: skip
+    for statement in node.body:
+        doc = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        if not isinstance(statement, allowed) and not doc:
+            message = f"class {node.name} holds a statement; methods and variables only"
+            yield found("class-feature", message, statement)

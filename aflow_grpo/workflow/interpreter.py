@@ -33,7 +33,8 @@ from pydantic_monty import AsyncMonty, MontyError, OSPolicy, ResourceLimits
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.records import Finding, WorkflowSource
 from aflow_grpo.workflow.adapter import adapt
-from aflow_grpo.workflow.anatomy import find_workflow
+from aflow_grpo.workflow.anatomy import find_workflow, imports_all_prompts
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.drive import CallOperator, Drive, GetCost, Program, Stopped
 from aflow_grpo.workflow.faults import fault_of, source_fault
 from aflow_grpo.workflow.limits import InterpreterLimits
@@ -102,6 +103,7 @@ class Interpreter:
     async def __aenter__(self) -> Self:
         global _last_closed
         pool = AsyncMonty(
+            min_processes=self.workers,
             max_processes=self.workers,
             feed_duration_limit_grace=1.0,
             request_timeout=self.limits.max_feed_s + 3.0,
@@ -135,6 +137,7 @@ class Interpreter:
         entry_point: str,
         call_operator: CallOperator,
         get_cost: GetCost = lambda: 0.0,
+        operators: OperatorSet = TEN_OPERATORS,
     ) -> Outcome:
         """Runs a workflow on a problem.
 
@@ -145,6 +148,7 @@ class Interpreter:
             call_operator: Makes the operator calls. Raising `WorkflowFault` raises a RuntimeError
                 with its message inside the workflow.
             get_cost: What `self.llm` tells as cost, read after each round of calls.
+            operators: The operators that exist.
 
         Raises:
             Unavailable: From `call_operator`.
@@ -152,7 +156,7 @@ class Interpreter:
         """
         if self._pool is None:
             raise RuntimeError("the interpreter is not open; use `async with Interpreter()`")
-        program = _program(source.graph_code, self.limits.max_answer_chars)
+        program = _program(source.graph_code, self.limits.max_answer_chars, operators)
         if isinstance(program, Finding):
             return Outcome(None, program, 0, 0.0)
         async with self._pool.checkout(
@@ -161,29 +165,31 @@ class Interpreter:
             assert_message_annotations=False,
         ) as session:
             started = time.monotonic()
-            drive = Drive(session, self.limits, source.prompts, call_operator, get_cost)
+            drive = Drive(session, self.limits, source.prompts, call_operator, get_cost, operators)
             answer, fault = None, None
             try:
                 answer = await drive.run(program, problem, entry_point)
             except Stopped as stopped:
                 fault = stopped.fault
             except MontyError as error:
-                fault = fault_of(error, drive.operator_faults)
+                fault = fault_of(error, drive.operator_faults, program.adapted.line)
             return Outcome(answer, fault, drive.calls_made, time.monotonic() - started)
 
 
 @lru_cache(maxsize=256)
-def _program(graph_code: str, longest_answer: int) -> Program | Finding:
+def _program(graph_code: str, longest_answer: int, operators: OperatorSet) -> Program | Finding:
     """What the interpreter gets for a graph code, or why there is nothing to run."""
     code = graph_code.replace("\r\n", "\n").replace("\r", "\n")
     try:
         tree = parse_source(code, compiled=False)
     except SourceError as error:
         return source_fault(error)
-    workflow = find_workflow(tree)
+    adapted = adapt(code)
+    workflow = find_workflow(adapted.tree, operators)
     if isinstance(workflow, Finding):
         return workflow
-    return Program(adapt(code, tree), driver_code(workflow, longest_answer))
+    driver = driver_code(workflow, longest_answer)
+    return Program(adapted, driver, all_prompts=imports_all_prompts(tree))
 
 
 def _resource_limits(limits: InterpreterLimits) -> ResourceLimits:

@@ -1,184 +1,94 @@
 """Fixed workflows per domain, in the language that the policy writes: fallbacks and baselines.
 
-They run by the same path as the policy's own. Every one is valid for its domain; the first of a
-domain is its cheapest (one operator call), and `fallback_workflow` names the one that answers when
-the policy's does not run.
+They run by the same path as the policy's own. The first of a domain is its cheapest (one operator
+call), and `fallback_workflow` names the one that answers when the policy's does not run. The
+cascades decide at run time whether to spend more.
 """
 
 from __future__ import annotations
 
-from aflow_grpo.records import Domain, WorkflowSource
+from dataclasses import dataclass
 
-__all__ = ["fallback_workflow", "library"]
+from aflow_grpo.records import DOMAINS, Domain, WorkflowSource
+from aflow_grpo.workflow.library_bodies import BODIES
+
+__all__ = ["FIXED", "Fixed", "fallback_workflow", "library", "library_page"]
 
 _COST = 'self.llm.get_usage_summary()["total_cost"]'
 _HEADER = "class Workflow:\n    async def __call__(self, problem, entry_point=None):\n"
 
 _FALLBACK: dict[Domain, str] = {"math": "direct", "code": "code_test", "qa": "answer_format"}
 
-_BODIES: dict[Domain, dict[str, str]] = {
-    "math": {
-        "direct": """
-result = await self.answer_generate(input=problem)
-return result["answer"], COST
-""",
-        "custom": """
-result = await self.custom(
-    input=problem, instruction="Solve step by step. End with the final answer alone."
-)
-return result["response"], COST
-""",
-        "programmer": """
-result = await self.programmer(problem=problem)
-return result["output"], COST
-""",
-        "review_revise": """
-result = await self.answer_generate(input=problem)
-answer = result["answer"]
-review = await self.review(problem=problem, solution=answer)
-if not review["review_result"]:
-    revised = await self.revise(
-        problem=problem, solution=answer, feedback=review["feedback"]
-    )
-    answer = revised["solution"]
-return answer, COST
-""",
-        "sc3": """
-solutions = []
-for _ in range(3):
-    result = await self.answer_generate(input=problem)
-    solutions.append(result["answer"])
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-return chosen["response"], COST
-""",
-        "cascade": """
-program = await self.programmer(problem=problem)
-direct = await self.answer_generate(input=problem)
-if program["output"] == direct["answer"]:
-    return direct["answer"], COST
-third = await self.answer_generate(input=problem)
-solutions = [program["output"], direct["answer"], third["answer"]]
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-return chosen["response"], COST
-""",
-        "analyse_program": """
-plan = await self.custom(input=problem, instruction="Plan the computation in short steps.")
-result = await self.programmer(problem=problem, analysis=plan["response"])
-return result["output"], COST
-""",
-    },
-    "code": {
-        "direct": """
-result = await self.custom_code_generate(problem=problem, entry_point=entry_point)
-return result["response"], COST
-""",
-        "code_test": """
-result = await self.custom_code_generate(problem=problem, entry_point=entry_point)
-tested = await self.test(
-    problem=problem, solution=result["response"], entry_point=entry_point
-)
-return tested["solution"], COST
-""",
-        "plan_code": """
-plan = await self.custom(input=problem, instruction="Plan the function in short steps.")
-result = await self.custom_code_generate(
-    problem=problem, entry_point=entry_point, instruction=plan["response"]
-)
-return result["response"], COST
-""",
-        "review_revise": """
-result = await self.custom_code_generate(problem=problem, entry_point=entry_point)
-code = result["response"]
-review = await self.review(problem=problem, solution=code)
-if not review["review_result"]:
-    revised = await self.revise(
-        problem=problem, solution=code, feedback=review["feedback"]
-    )
-    code = revised["solution"]
-return code, COST
-""",
-        "sc3_test": """
-solutions = []
-for _ in range(3):
-    result = await self.custom_code_generate(problem=problem, entry_point=entry_point)
-    solutions.append(result["response"])
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-tested = await self.test(
-    problem=problem, solution=chosen["response"], entry_point=entry_point
-)
-return tested["solution"], COST
-""",
-        "test_revise": """
-result = await self.custom_code_generate(problem=problem, entry_point=entry_point)
-tested = await self.test(
-    problem=problem, solution=result["response"], entry_point=entry_point, test_loop=1
-)
-if tested["result"]:
-    return tested["solution"], COST
-again = await self.custom_code_generate(
-    problem=problem, entry_point=entry_point, instruction="Mind the edge cases."
-)
-last = await self.test(
-    problem=problem, solution=again["response"], entry_point=entry_point
-)
-return last["solution"], COST
-""",
-    },
-    "qa": {
-        "direct": """
-result = await self.answer_generate(input=problem)
-return result["answer"], COST
-""",
-        "custom": """
-result = await self.custom(
-    input=problem, instruction="Answer from the context with a few words, no sentence."
-)
-return result["response"], COST
-""",
-        "answer_format": """
-result = await self.answer_generate(input=problem)
-final = await self.format(problem=problem, solution=result["answer"])
-return final["solution"], COST
-""",
-        "sc3": """
-solutions = []
-for _ in range(3):
-    result = await self.answer_generate(input=problem)
-    solutions.append(result["answer"])
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-return chosen["response"], COST
-""",
-        "sc3_format": """
-results = await asyncio.gather(*[self.answer_generate(input=problem) for _ in range(3)])
-solutions = [result["answer"] for result in results]
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-final = await self.format(problem=problem, solution=chosen["response"])
-return final["solution"], COST
-""",
-        "cascade": """
-first = await self.answer_generate(input=problem)
-second = await self.answer_generate(input=problem)
-if first["answer"].lower() == second["answer"].lower():
-    return first["answer"], COST
-third = await self.answer_generate(input=problem)
-solutions = [first["answer"], second["answer"], third["answer"]]
-chosen = await self.sc_ensemble(solutions=solutions, problem=problem)
-return chosen["response"], COST
-""",
-        "review_revise": """
-result = await self.answer_generate(input=problem)
-answer = result["answer"]
-review = await self.review(problem=problem, solution=answer)
-if not review["review_result"]:
-    revised = await self.revise(
-        problem=problem, solution=answer, feedback=review["feedback"]
-    )
-    short = await self.format(problem=problem, solution=revised["solution"])
-    answer = short["solution"]
-return answer, COST
-""",
-    },
-}
+
+@dataclass(frozen=True)
+class Fixed:
+    """What is to be known of a fixed workflow besides its code."""
+
+    idea: str
+    calls: dict[Domain, tuple[int, int]]
+    """Fewest and most operator calls, in the domains that it is for."""
+
+
+def _fixed(idea: str, **calls: tuple[int, int]) -> Fixed:
+    everywhere = calls.get("any")
+    return Fixed(
+        idea,
+        {domain: calls.get(domain) or everywhere or (0, 0) for domain in DOMAINS
+         if domain in calls or everywhere},
+    )  # fmt: skip
+
+
+FIXED: dict[str, Fixed] = {
+    "direct": _fixed("One call of the domain's plainest operator.", any=(1, 1)),
+    "custom": _fixed("One call under an instruction.", math=(1, 1), qa=(1, 1)),
+    "programmer": _fixed("A program computes the answer.", math=(1, 1)),
+    "review_revise": _fixed(
+        "Answer, review, revise only what the review rejects.",
+        math=(2, 3), code=(2, 3), qa=(2, 4),
+    ),
+    "sc3": _fixed("Three answers in turn, the most consistent one.", math=(4, 4), qa=(4, 4)),
+    "cascade": _fixed(
+        "Two cheap answers; a third and a vote only where they differ.", math=(2, 4), qa=(2, 4)
+    ),
+    "analyse_program": _fixed("A plan in words, then a program that follows it.", math=(2, 2)),
+    "code_test": _fixed("Code, run on the public tests and mended.", code=(2, 2)),
+    "plan_code": _fixed("A plan in words, then code that follows it.", code=(2, 2)),
+    "sc3_test": _fixed("Three programs, the most consistent one, tested.", code=(5, 5)),
+    "test_revise": _fixed("Code and test; new code only after a failed test.", code=(2, 4)),
+    "answer_format": _fixed("An answer, cut down to its short form.", qa=(2, 2)),
+    "sc3_format": _fixed("Three answers, the most consistent one, in short form.", qa=(5, 5)),
+    "io": _fixed("Input to output: one call, nothing asked but the answer.", any=(1, 1)),
+    "chain_of_thought": _fixed(
+        "Reasoning before the answer.", math=(1, 1), code=(1, 1), qa=(2, 2)
+    ),
+    "self_consistency_3": _fixed("Three at once, the most consistent one.", any=(4, 4)),
+    "self_consistency_5": _fixed("Five at once, the most consistent one.", any=(6, 6)),
+    "self_refine": _fixed(
+        "Up to two rounds of review and revision.", math=(2, 7), code=(2, 5), qa=(2, 7)
+    ),
+    "program_of_thought": _fixed(
+        "A program computes the answer; words only where it fails.", math=(1, 2)
+    ),
+    "generate_test_fix": _fixed(
+        "Code and test; review, revision and another test after a failed one.", code=(2, 5)
+    ),
+    "extract_format": _fixed(
+        "What bears on the question, then the short answer from it.", math=(2, 2), qa=(2, 2)
+    ),
+    "medprompt": _fixed("Three at once, then five shuffled votes.", any=(4, 4)),
+    "cascade_agreement": _fixed(
+        "Two cheap answers; three more and a vote only where they differ.",
+        math=(2, 6), qa=(2, 6),
+    ),
+    "cascade_review": _fixed(
+        "An answer and its review; two more and a vote only when it is rejected.",
+        math=(2, 5), qa=(2, 5),
+    ),
+    "cascade_test": _fixed(
+        "Code and test; two more, a vote and a test only when the test fails.", code=(2, 6)
+    ),
+}  # fmt: skip
+"""All fixed workflows by name."""
 
 
 def _source(body: str) -> WorkflowSource:
@@ -189,10 +99,42 @@ def _source(body: str) -> WorkflowSource:
 
 
 def library(domain: Domain) -> dict[str, WorkflowSource]:
-    """The fixed workflows of a domain by name, from the cheapest to richer ones."""
-    return {name: _source(body) for name, body in _BODIES[domain].items()}
+    """The fixed workflows of a domain by name, the cheapest first."""
+    return {name: _source(body) for name, body in BODIES[domain].items()}
 
 
 def fallback_workflow(domain: Domain) -> WorkflowSource:
     """The fixed workflow that answers when the policy's own does not run."""
-    return _source(_BODIES[domain][_FALLBACK[domain]])
+    return _source(BODIES[domain][_FALLBACK[domain]])
+
+
+def library_page() -> str:
+    """The docs page: all fixed workflows, in the order of the table."""
+    lines = [
+        "# Fixed workflows",
+        "",
+        "Rendered from `aflow_grpo/workflow/library.py`; do not edit it by hand.",
+        "",
+        "They are written in the language of the policy and run by the same path. When the"
+        " policy's own workflow does not run, the fallback of the problem's domain answers for the"
+        " user: " + ", ".join(f"`{_FALLBACK[d]}` ({d})" for d in DOMAINS) + ".",
+        "",
+        "| name | domains | operator calls | idea |",
+        "|---|---|---|---|",
+    ]
+    for name, fixed in FIXED.items():
+        spans = {span: _span(span) for span in fixed.calls.values()}
+        calls = ", ".join(
+            text if len(spans) == 1 else f"{text} ({', '.join(_domains(fixed, span))})"
+            for span, text in spans.items()
+        )
+        lines.append(f"| `{name}` | {', '.join(fixed.calls)} | {calls} | {fixed.idea} |")
+    return "\n".join(lines) + "\n"
+
+
+def _span(span: tuple[int, int]) -> str:
+    return str(span[0]) if span[0] == span[1] else f"{span[0]} to {span[1]}"
+
+
+def _domains(fixed: Fixed, span: tuple[int, int]) -> list[Domain]:
+    return [domain for domain, calls in fixed.calls.items() if calls == span]

@@ -17,14 +17,14 @@ class InterpreterLimits:
     """Seconds of computing, waits for operators not counted (`time_limit`)."""
     max_memory_mb: int = 64
     """Heap inside the interpreter, in MiB (`memory_limit`)."""
-    max_recursion: int = 200
-    """Depth of the call stack (`exception`: a RecursionError)."""
-    max_operator_calls: int = 24
+    max_recursion: int = 900
+    """Depth of the call stack (`recursion_limit`)."""
+    max_operator_calls: int = 32
     """Operator calls (`call_budget`)."""
     max_argument_chars: int = 200_000
     """Characters over all arguments of one call (`exception`: a TypeError)."""
     max_answer_chars: int = 100_000
-    """Length of the answer (`bad_answer`)."""
+    """Length of the answer (`output_limit`)."""
 
     def __post_init__(self) -> None:
         """Refuses limits that are not positive."""

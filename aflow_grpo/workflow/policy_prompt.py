@@ -15,10 +15,11 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from aflow_grpo.records import Domain, OperatorSpec, Problem, WorkflowSource
-from aflow_grpo.workflow.contract import CALL_SIGNATURE, allowed_operators
+from aflow_grpo.records import Domain, Problem, WorkflowSource
+from aflow_grpo.workflow.contract import CALL_SIGNATURE, TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.library import library
-from aflow_grpo.workflow.validate import validate
+from aflow_grpo.workflow.spec import OperatorSpec
+from aflow_grpo.workflow.validate import is_valid, validate
 
 __all__ = [
     "bad_example",
@@ -75,6 +76,7 @@ def full_prompt(
     *,
     enabled: Collection[str] | None = None,
     max_context_chars: int | None = None,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> list[dict[str, str]]:
     """The chat messages (system, user) for an instruct model.
 
@@ -82,9 +84,10 @@ def full_prompt(
         problem: The problem to write a workflow for.
         enabled: Attribute names of the operators on offer; None for all of the domain's.
         max_context_chars: About how many characters of the context to keep; None for all.
+        operators: The operators that exist.
     """
     domain = problem.domain
-    frame = _frame(domain, None if enabled is None else frozenset(enabled))
+    frame = _frame(domain, None if enabled is None else frozenset(enabled), operators)
     sections = [frame, f"# Problem ({domain})\n{_text(problem, max_context_chars)}"]
     if problem.entry_point:
         sections.append(f"# Entry point\n{problem.entry_point}")
@@ -130,14 +133,18 @@ def render_operator(spec: OperatorSpec) -> str:
     """One operator's API in two lines, from its contract."""
     parameters = ", ".join(
         f"{p.name}: {p.type}" if p.required else f"{p.name}: {p.type} = {p.default!r}"
-        for p in spec.parameters
-        if p.name != "mode"
+        for p in spec.shown_parameters
     )
-    returns = ", ".join(f'"{key.name}": {key.type}' for key in spec.returns)
+    returns = ", ".join(f'"{key.name}": {key.type}' for key in spec.main_returns)
     return f"- await self.{spec.attribute}({parameters}) -> {{{returns}}}\n  {spec.summary}"
 
 
-def good_example(domain: Domain, *, enabled: Collection[str] | None = None) -> WorkflowSource:
+def good_example(
+    domain: Domain,
+    *,
+    enabled: Collection[str] | None = None,
+    operators: OperatorSet = TEN_OPERATORS,
+) -> WorkflowSource:
     """A valid workflow of the domain in the hybrid form, using only enabled operators.
 
     Raises:
@@ -146,7 +153,7 @@ def good_example(domain: Domain, *, enabled: Collection[str] | None = None) -> W
     preferred, instructed = _GOOD[domain]
     sources = library(domain)
     for name in (preferred, *sources):
-        if not validate(sources[name], domain, enabled=enabled):
+        if is_valid(validate(sources[name], domain, enabled=enabled, operators=operators)):
             code = sources[name].graph_code
             used = f"self.{instructed}(" in code
             prompts = {instructed: _INSTRUCTIONS[domain]} if used else {}
@@ -163,11 +170,11 @@ def bad_example() -> WorkflowSource:
 
 
 @lru_cache
-def _frame(domain: Domain, enabled: frozenset[str] | None) -> str:
+def _frame(domain: Domain, enabled: frozenset[str] | None, operators: OperatorSet) -> str:
     """Everything of the user's message that all problems of a domain share."""
-    offered = [s for s in allowed_operators(domain) if enabled is None or s.attribute in enabled]
+    offered = [s for s in operators.offered(domain) if enabled is None or s.attribute in enabled]
     recommended = [s.attribute for s in offered if domain in s.recommended]
-    good = good_example(domain, enabled=enabled)
+    good = good_example(domain, enabled=enabled, operators=operators)
     output = json.dumps({"prompts": dict(good.prompts), "graph_code": good.graph_code})
     sections = [
         "# Operators\n" + "\n".join(render_operator(spec) for spec in offered),

@@ -8,10 +8,14 @@ answers with the operator's result and the cost so far; no host object ever ente
 
 from __future__ import annotations
 
-from aflow_grpo.workflow.anatomy import WorkflowClass
-from aflow_grpo.workflow.contract import OPERATORS
+from collections.abc import Iterable
+from functools import lru_cache
+from keyword import iskeyword
 
-__all__ = ["HOST_FUNCTION", "OPERATOR_NAMES", "driver_code", "prelude_code"]
+from aflow_grpo.workflow.anatomy import WorkflowClass
+from aflow_grpo.workflow.contract import OperatorSet
+
+__all__ = ["HOST_FUNCTION", "all_prompts_code", "driver_code", "operator_names", "prelude_code"]
 
 HOST_FUNCTION = "_host_operator"
 """Name of the one external function; called as (attribute, positional, keywords)."""
@@ -30,6 +34,7 @@ class _Llm:
         return {{"total_cost": self.cost_manager.total_cost}}
 
 _llm = _Llm()
+CostManager = _CostManager
 
 def create_llm_instance(*args, **kwargs):
     return _llm
@@ -94,15 +99,23 @@ async def _outcome(workflow, arguments, longest):
     return ["answer", text]
 """
 
-_CREATORS = "\n".join(f"{spec.name} = operator.{spec.name}" for spec in OPERATORS)
 
-OPERATOR_NAMES = [[spec.name, spec.attribute] for spec in OPERATORS]
-"""The prelude's input `_names`."""
+def operator_names(operators: OperatorSet) -> list[list[str]]:
+    """The prelude's input `_names`: class and attribute of each operator."""
+    return [[spec.name, spec.attribute] for spec in operators.specs]
 
 
-def prelude_code() -> str:
+@lru_cache(maxsize=8)
+def prelude_code(operators: OperatorSet) -> str:
     """Defines what a workflow finds; takes the inputs `_names` and `_prompts`."""
-    return f"{_PRELUDE}\n{_CREATORS}\n"
+    creators = "\n".join(f"{name} = operator.{name}" for name in operators.by_class)
+    return f"{_PRELUDE}\n{creators}\n"
+
+
+def all_prompts_code(names: Iterable[str]) -> str:
+    """What `from prompt import *` brings: the prompts that Python could name so."""
+    public = (n for n in names if n.isidentifier() and not n.startswith("_") and not iskeyword(n))
+    return "".join(f"{name} = prompt_custom.{name}\n" for name in public)
 
 
 def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
@@ -121,7 +134,7 @@ def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
     if "__init__" not in workflow.methods:
         lines += [
             f'{name}.{spec.attribute} = _Operator("{spec.attribute}")'
-            for spec in OPERATORS
+            for spec in workflow.offered.specs
             if spec.attribute not in known
         ]
     parameters = [argument.arg for argument in workflow.call.args.args]

@@ -1,7 +1,7 @@
 """Names that nothing defines, by Python's own scope rules (`symtable`).
 
 A name is known when its scope, an enclosing function, the module, the interpreter's builtins or
-the prelude defines it somewhere. Whether the definition comes before the use is not decided here.
+the prelude defines it somewhere. Whether the definition comes before the use is `flow`'s question.
 """
 
 from __future__ import annotations
@@ -10,64 +10,57 @@ import ast
 import builtins
 import difflib
 import symtable
-from collections.abc import Iterator
+import sys
+from collections.abc import Collection, Iterator
 
-from aflow_grpo.records import FaultKind, Finding
-from aflow_grpo.workflow.anatomy import OPERATORS_BY_CLASS
-from aflow_grpo.workflow.grammar import FORBIDDEN_NAMES
+from aflow_grpo.records import Finding
+from aflow_grpo.workflow.anatomy import WorkflowClass
+from aflow_grpo.workflow.features import (
+    BUILTINS,
+    FORBIDDEN_NAMES,
+    PRELUDE_NAMES,
+    STANDARD_MODULES,
+    STDIN_NAMES,
+)
+from aflow_grpo.workflow.rules import found
 from aflow_grpo.workflow.syntax import quiet
 
-__all__ = ["BUILTINS", "PRELUDE_NAMES", "check_names"]
+__all__ = ["check_names"]
 
-_BUILTINS = """
-    ArithmeticError AssertionError AttributeError BaseException Ellipsis Exception False
-    FileExistsError FileNotFoundError ImportError IndexError IsADirectoryError KeyError
-    KeyboardInterrupt LookupError MemoryError ModuleNotFoundError NameError None
-    NotADirectoryError NotImplemented NotImplementedError OSError OverflowError PermissionError
-    RecursionError RuntimeError StopIteration SyntaxError SystemExit TimeoutError True TypeError
-    UnboundLocalError UnicodeDecodeError UnicodeEncodeError ValueError ZeroDivisionError
-    __debug__ __doc__ __name__ abs all any bin bool bytes chr complex dict divmod enumerate filter
-    float format frozenset getattr hasattr hash hex id int isinstance iter len list map max min
-    next object oct ord pow print range repr reversed round set setattr slice sorted str sum tuple
-    type zip
-"""
-BUILTINS = frozenset(_BUILTINS.split())
-"""Builtins that `pydantic-monty` 1.4.0 has, counted by running each name."""
-
-PRELUDE_NAMES = frozenset({"operator", "prompt_custom", "create_llm_instance", "DatasetType"})
-"""Names that the interpreter's prelude defines in AFlow's stead, operator classes aside."""
-
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+_SCOPES: tuple[type[ast.AST], ...] = (
+    ast.FunctionDef,
+    ast.AsyncFunctionDef,
+    ast.ClassDef,
+    ast.Lambda,
+)
 
 
-def check_names(code: str, tree: ast.Module) -> Iterator[Finding]:
-    """Findings for names that are read and never defined.
+def check_names(code: str, workflow: WorkflowClass, prompts: Collection[str]) -> Iterator[Finding]:
+    """Findings for names that are read and never defined, or that the language does not have.
 
     Args:
         code: The graph code; it has passed the compiler's checks.
-        tree: Its syntax tree.
+        workflow: Its class, with the operators whose names the prelude defines.
+        prompts: Names that `from ...prompt import *` would bring.
     """
     with quiet():
         module = symtable.symtable(code, "<workflow>", "exec")
-    assigned_globals = _declared_globals(module)
     known = (
         {symbol.get_name() for symbol in module.get_symbols() if _is_defined(symbol)}
-        | assigned_globals
+        | _declared_globals(module)
         | BUILTINS
         | PRELUDE_NAMES
-        | set(OPERATORS_BY_CLASS)
-        | set(FORBIDDEN_NAMES)
+        | set(workflow.offered.by_class)
     )
+    if workflow.imports_all_prompts:
+        known |= set(prompts)
     for table in _tables(module):
         for symbol in table.get_symbols():
             name = symbol.get_name()
-            reads_global = symbol.is_referenced() and (
-                symbol.is_global() or table.get_type() == "module"
-            )
-            if reads_global and name not in known and not _annotation_only(tree, name):
-                yield Finding(
-                    FaultKind.UNDEFINED_NAME, _message(name, known), _line(tree, table, name)
-                )
+            if name in known or not symbol.is_referenced():
+                continue
+            if symbol.is_global() or table.get_type() == "module":
+                yield _unknown(name, known, _read(workflow, table, name), workflow)
 
 
 def _tables(table: symtable.SymbolTable) -> Iterator[symtable.SymbolTable]:
@@ -89,51 +82,52 @@ def _declared_globals(module: symtable.SymbolTable) -> set[str]:
     }
 
 
-def _annotation_only(tree: ast.Module, name: str) -> bool:
-    """Whether `name` stands only in annotations, which the interpreter never evaluates."""
-    in_annotations = {
-        id(node)
-        for annotation in _annotations(tree)
-        for node in ast.walk(annotation)
-        if isinstance(node, ast.Name)
-    }
-    reads = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-    ]
-    return bool(reads) and all(id(node) in in_annotations for node in reads)
+def _read(workflow: WorkflowClass, table: symtable.SymbolTable, name: str) -> ast.Name | None:
+    """The first place inside the scope of `table` that reads `name`, outside annotations if any."""
+    reads = workflow.reads(name)
+    candidates = [node for kind in _SCOPES for node in workflow.every(kind)]
+    line = table.get_lineno()
+    scopes = [node for node in candidates if getattr(node, "lineno", 0) == line]
+    inside = {id(n) for scope in scopes for n in ast.walk(scope)} if scopes else set()
+    here = [node for node in reads if id(node) in inside] or reads
+    evaluated = [node for node in here if not workflow.in_annotation(node)] or here
+    return min(evaluated, key=lambda node: (node.lineno, node.col_offset), default=None)
 
 
-def _annotations(tree: ast.Module) -> Iterator[ast.expr]:
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.arg, ast.AnnAssign)) and node.annotation is not None:
-            yield node.annotation
-        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and node.returns:
-            yield node.returns
-
-
-def _line(tree: ast.Module, table: symtable.SymbolTable, name: str) -> int | None:
-    """First line that reads `name` inside the scope of `table`."""
-    scopes = [
-        node
-        for node in ast.walk(tree)
-        if isinstance(node, _SCOPES) and node.lineno == table.get_lineno()
-    ]
-    for root in (*scopes, tree):
-        lines = [
-            node.lineno
-            for node in ast.walk(root)
-            if isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
-        ]
-        if lines:
-            return min(lines)
-    return None
-
-
-def _message(name: str, known: set[str]) -> str:
+def _unknown(name: str, known: set[str], at: ast.Name | None, workflow: WorkflowClass) -> Finding:
+    if at is not None and workflow.in_annotation(at):
+        return found("undefined-annotation", f"`{name}` is never defined", at)
+    if name in STDIN_NAMES:
+        message = f"`{name}` reads the standard input; there is none"
+        return found("reads-stdin", message, at)
+    call = workflow.parents.get(at) if at is not None else None
+    if name == "open" and isinstance(call, ast.Call) and _is_zero(call.args[:1]):
+        return found("reads-stdin", "`open(0)` reads the standard input; there is none", at)
+    if name in FORBIDDEN_NAMES:
+        message = f"`{name}` is outside the language"
+        return found("forbidden-name", message, at, FORBIDDEN_NAMES[name])
     if hasattr(builtins, name):
-        return f"`{name}` does not exist in the workflow interpreter"
+        return found("missing-builtin", f"`{name}` does not exist here", at)
+    if at is not None and _in_handler(at, workflow):
+        return found("differs-inside", f"`{name}` is never defined; other errors pass it", at)
+    message = f"`{name}` is read but never defined"
+    if name == "asyncio":
+        return found("missing-import", message, at)
+    if name in STANDARD_MODULES:
+        return found("undefined-name", message, at, f"Add `import {name}`.")
+    if name in sys.stdlib_module_names:
+        return found("undefined-name", message, at)
     near = difflib.get_close_matches(name, sorted(known - BUILTINS), n=1)
-    hint = f"; did you mean `{near[0]}`?" if near else ""
-    return f"`{name}` is read but never defined{hint}"
+    return found("undefined-name", message, at, f"Did you mean `{near[0]}`?" if near else "")
+
+
+def _is_zero(arguments: list[ast.expr]) -> bool:
+    return bool(arguments) and isinstance(arguments[0], ast.Constant) and arguments[0].value == 0
+
+
+def _in_handler(at: ast.Name, workflow: WorkflowClass) -> bool:
+    """Whether a name stands in `except NAME`, which is read only when something was raised."""
+    parent = workflow.parents.get(at)
+    if isinstance(parent, ast.Tuple):
+        parent = workflow.parents.get(parent)
+    return isinstance(parent, ast.ExceptHandler)

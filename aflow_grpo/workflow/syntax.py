@@ -17,7 +17,7 @@ __all__ = ["MAX_DEPTH", "MAX_SOURCE_CHARS", "SourceError", "parse_source", "quie
 MAX_SOURCE_CHARS = 100_000
 """Longest text that is read at all, in characters."""
 MAX_DEPTH = 120
-"""Deepest nesting of the syntax tree; real workflows measure below 40."""
+"""Deepest nesting of the syntax tree, leaves not counted; real workflows measure below 40."""
 
 _WARNINGS_LOCK = threading.Lock()
 
@@ -28,13 +28,22 @@ class SourceError(Exception):
     Args:
         message: What is wrong, in one line.
         line: 1-based line, where one can be named.
+        column: 1-based column in characters, likewise.
         too_deep: True when it is the nesting or the length that is wrong.
     """
 
-    def __init__(self, message: str, line: int | None = None, *, too_deep: bool = False) -> None:
+    def __init__(
+        self,
+        message: str,
+        line: int | None = None,
+        column: int | None = None,
+        *,
+        too_deep: bool = False,
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.line = line
+        self.column = column
         self.too_deep = too_deep
 
 
@@ -69,7 +78,8 @@ def parse_source(code: str, *, compiled: bool = True) -> ast.Module:
                 # The code object is dropped: nothing runs.
                 compile(tree, "<workflow>", "exec", dont_inherit=True)
     except SyntaxError as error:
-        raise SourceError(error.msg or "invalid syntax", error.lineno) from None
+        column = error.offset if error.offset and error.offset > 0 else None
+        raise SourceError(error.msg or "invalid syntax", error.lineno, column) from None
     except (MemoryError, RecursionError):
         raise SourceError("nested too deeply for the parser", too_deep=True) from None
     except ValueError as error:
@@ -77,11 +87,21 @@ def parse_source(code: str, *, compiled: bool = True) -> ast.Module:
     return tree
 
 
+_LEAVES = frozenset({ast.Name, ast.Constant, ast.Load, ast.Store, ast.Del})
+
+
 def _check_depth(tree: ast.Module) -> None:
     level: list[ast.AST] = [tree]
     for _ in range(MAX_DEPTH):
-        level = [child for node in level for child in ast.iter_child_nodes(node)]
-        if not level:
+        below: list[ast.AST] = []
+        for node in level:
+            for name in node._fields:
+                value = getattr(node, name, None)
+                for child in value if type(value) is list else (value,):
+                    if isinstance(child, ast.AST) and type(child) not in _LEAVES:
+                        below.append(child)
+        if not below:
             return
+        level = below
     line = next((node.lineno for node in level if isinstance(node, (ast.expr, ast.stmt))), None)
     raise SourceError(f"nested deeper than {MAX_DEPTH} levels", line, too_deep=True)

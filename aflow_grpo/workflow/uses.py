@@ -9,8 +9,8 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass
 
-from aflow_grpo.records import OperatorSpec
 from aflow_grpo.workflow.anatomy import Function, WorkflowClass, self_attribute
+from aflow_grpo.workflow.spec import OperatorSpec
 
 __all__ = ["Names", "OperatorUse", "operator_uses"]
 
@@ -36,22 +36,26 @@ class Names:
         self._workflow = workflow
         self._bindings: dict[Function | None, dict[str, list[ast.expr | None]]] = {}
         valued: set[ast.AST] = set()
-        for node in workflow.nodes:
-            target, value = _simple_binding(node)
-            if target is not None:
-                valued.add(target)
-                self._bind(node, target.id, value)
-        for node in workflow.nodes:
-            if isinstance(node, ast.arg):
-                self._bind(node, node.arg, None)
-            elif isinstance(node, ast.Name) and not (
-                isinstance(node.ctx, ast.Load) or node in valued
-            ):
-                self._bind(node, node.id, None)
+        for kind in (ast.Assign, ast.AnnAssign, ast.NamedExpr):
+            for node in workflow.every(kind):
+                target, value = _simple_binding(node)
+                if target is not None:
+                    valued.add(target)
+                    self._bind(node, target.id, value)
+        for argument in workflow.every(ast.arg):
+            self._bind(argument, argument.arg, None)
+        for name in workflow.every(ast.Name):
+            if not isinstance(name.ctx, ast.Load) and name not in valued:
+                self._bind(name, name.id, None)
 
     def _bind(self, node: ast.AST, name: str, value: ast.expr | None) -> None:
         names = self._bindings.setdefault(self._workflow.owners[node], {})
         names.setdefault(name, []).append(value)
+
+    def only_value(self, name: ast.Name) -> ast.expr | None:
+        """The one expression that is ever bound to a name, if there is one."""
+        values = self._values(name)
+        return values[0] if len(values) == 1 else None
 
     def _values(self, name: ast.Name) -> list[ast.expr | None]:
         """What is bound to a name where it is read; a None stands for a value nobody knows."""
@@ -87,11 +91,10 @@ class Names:
 def operator_uses(workflow: WorkflowClass, names: Names) -> list[OperatorUse]:
     """All operator calls of the module."""
     uses = []
-    for node in workflow.nodes:
-        if isinstance(node, ast.Call):
-            spec = names.operator(node.func)
-            if spec is not None:
-                uses.append(OperatorUse(node, spec, workflow.owners[node]))
+    for node in workflow.every(ast.Call):
+        spec = names.operator(node.func)
+        if spec is not None:
+            uses.append(OperatorUse(node, spec, workflow.owners[node]))
     return uses
 
 

@@ -89,6 +89,11 @@ def block(code: str) -> str:
         ("return (1, 2.0)", "(1, 2)"),
         ("from fractions import Fraction; return Fraction(1, 2)", "1/2"),
         ("print('thinking'); return 5", "5"),
+        ("import sympy; return sympy.Rational(1, 2)", "1/2"),
+        ("import sympy; return sympy.solve('x**2 - 2')", "[-sqrt(2), sqrt(2)]"),
+        ("import sympy; return sympy.Float('2.5')", "2.5"),
+        ("from decimal import Decimal; return [Decimal('18.0'), None]", "[18, None]"),
+        ("return {'a': 1}", "{'a': 1}"),
     ],
 )
 def test_programmer_returns_code_and_output(programmer: Talk, body: str, output: str) -> None:
@@ -130,6 +135,13 @@ def test_programmer_says_error_after_three_attempts(
     assert isinstance(output, str)
     assert output.startswith("Error: ")
     assert error in output
+
+
+@pytest.mark.parametrize("body", ["return solve", "return (i for i in 'ab')", "return object()"])
+def test_programmer_takes_no_object_for_an_answer(programmer: Talk, body: str) -> None:
+    result = programmer.run(block(f"def solve():\n    {body}"), problem="p")
+    assert str(result["output"]).startswith("Error: ")
+    assert "it must return the answer" in str(result["output"])
 
 
 def test_programmer_survives_an_endless_loop(programmer: Talk) -> None:
@@ -180,7 +192,7 @@ def test_hidden_tests_never_reach_the_executor(runner: asyncio.Runner, sandbox: 
 
 
 @pytest.mark.parametrize(
-    ("loop", "rounds"), [(0, 0), (1, 1), (3, 3), (99, 3), (-5, 0), ("2", 2), (2.0, 2), (None, 3)]
+    ("loop", "rounds"), [(0, 0), (1, 1), (3, 3), (99, 3), (-5, 0), (2.0, 2), (None, 3)]
 )
 def test_test_loop_is_clamped(
     runner: asyncio.Runner, sandbox: Sandbox, loop: Any, rounds: int
@@ -194,8 +206,8 @@ def test_test_loop_is_clamped(
 def test_test_loop_that_is_no_number_is_the_workflows_fault(
     runner: asyncio.Runner, sandbox: Sandbox
 ) -> None:
-    for loop in ("many", 1.5, [3], float("nan"), float("inf")):
-        with pytest.raises(WorkflowFault, match=r"test_loop=.*whole number"):
+    for loop in ("many", "2", 1.5, [3], float("nan"), float("inf")):
+        with pytest.raises(WorkflowFault, match=r"'test_loop' is .*; expected int"):
             mender(runner, sandbox).run(
                 "", problem="p", solution=GOOD, entry_point="add", test_loop=loop
             )

@@ -8,15 +8,14 @@ from typing import Any
 
 import pytest
 
-from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import LLMSession
 from aflow_grpo.llm.simulator.host import Simulator
 from aflow_grpo.operators.base import BranchingLLM
-from aflow_grpo.operators.registry import build_operators, run_operator
-from aflow_grpo.records import OperatorCall, Problem, Usage, to_dict
+from aflow_grpo.operators.registry import OperatorKit, run_operator
+from aflow_grpo.records import FaultKind, OperatorCall, Problem, Usage, to_dict
 from aflow_grpo.sandbox.pool import Sandbox
-from aflow_grpo.workflow.contract import OPERATORS, OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.workflow.contract import OPERATORS, TEN_OPERATORS
 
 MATH = Problem("m/1", "sample", "math", "A box holds 9 red and 9 blue balls. How many balls?", "18")
 CODE = Problem(
@@ -58,7 +57,7 @@ class World:
 
     def call(self, attribute: str, index: int, session: LLMSession) -> OperatorCall:
         problem, arguments = ARGUMENTS[attribute]
-        operators = build_operators(sandbox=self.sandbox, problem=problem)
+        operators = OperatorKit().build(sandbox=self.sandbox, problem=problem)
         return self.runner.run(run_operator(index, attribute, arguments, session, operators))
 
 
@@ -75,8 +74,10 @@ def world() -> Iterator[World]:
 
 def test_every_operator_of_the_contract_is_built() -> None:
     assert list(ARGUMENTS) == [spec.attribute for spec in OPERATORS]
-    operators = build_operators(sandbox=Sandbox(), problem=MATH)
-    assert {name: operator.spec for name, operator in operators.items()} == OPERATORS_BY_ATTRIBUTE
+    operators = OperatorKit().build(sandbox=Sandbox(), problem=MATH)
+    assert {name: operator.spec for name, operator in operators.items()} == (
+        TEN_OPERATORS.by_attribute
+    )
     assert {name: type(operator).__name__ for name, operator in operators.items()} == {
         spec.attribute: spec.name for spec in OPERATORS
     }
@@ -86,10 +87,11 @@ def test_every_operator_of_the_contract_is_built() -> None:
 def test_every_operator_works_and_is_accounted_for(world: World, attribute: str) -> None:
     session = world.client.session(seed=7)
     call = world.call(attribute, 0, session)
-    spec = OPERATORS_BY_ATTRIBUTE[attribute]
+    spec = TEN_OPERATORS.by_attribute[attribute]
     types = {key.name: {"str": str, "bool": bool}[key.type] for key in spec.returns}
     assert {name: type(value) for name, value in call.result.items()} == types
     assert all(value != "" for value in call.result.values())
+    assert (call.fault_kind, call.message) == (None, "")
     fewest, most = spec.llm_calls
     assert fewest <= call.usage.calls <= most
     assert len(call.tiers) == call.usage.calls
@@ -120,6 +122,7 @@ def test_the_same_seed_and_index_give_the_same_results(world: World) -> None:
 
 def test_unknown_operator_is_the_workflows_fault(world: World) -> None:
     session: BranchingLLM = world.client.session(seed=7)
-    operators = build_operators(sandbox=world.sandbox, problem=MATH)
-    with pytest.raises(WorkflowFault, match=r"no operator 'debate'; there are answer_generate"):
-        world.runner.run(run_operator(0, "debate", {}, session, operators))
+    operators = OperatorKit().build(sandbox=world.sandbox, problem=MATH)
+    call = world.runner.run(run_operator(0, "debate", {}, session, operators))
+    assert call.fault_kind is FaultKind.EXCEPTION and call.result == {}
+    assert call.message.startswith("there is no operator 'debate'; there are answer_generate")

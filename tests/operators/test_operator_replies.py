@@ -70,7 +70,7 @@ def test_custom_code_generate_keeps_the_code_only() -> None:
     code = "def add(a, b):\n    return a + b"
     script = Script(f"Of course!\n```python\n{code}\n```\nIt adds.")
     result = run(CustomCodeGenerate(), script, problem="Add.", entry_point="add", instruction="Go")
-    assert result == {"response": code}
+    assert result == {"response": code, "code": code}
     prompt = script.requests[0].prompt
     assert "<problem>\nAdd.\n</problem>" in prompt
     assert "<entry_point>\nadd\n</entry_point>" in prompt
@@ -102,7 +102,7 @@ def test_revise_keeps_the_solution_whole() -> None:
     solution = "```python\nx = '<b>'\n```"
     script = Script(f"Mended:\n<solution>\n{solution}\n</solution>")
     result = run(Revise(), script, problem="p", solution="s", feedback="mend it")
-    assert result == {"solution": solution}
+    assert result == {"solution": solution, "response": solution}
     assert "<feedback>\nmend it\n</feedback>" in script.requests[0].prompt
 
 
@@ -120,33 +120,33 @@ def test_revise_keeps_the_solution_whole() -> None:
 )
 def test_sc_ensemble_reads_a_letter(reply: str, chosen: str) -> None:
     script = Script(reply)
-    assert run(ScEnsemble(), script, solutions=["one", "two", "three"]) == {"response": chosen}
+    assert run(ScEnsemble(), script, solutions=["one", "two", "three"])["response"] == chosen
     assert len(script.requests) == 1
 
 
 @pytest.mark.parametrize("reply", ["", "D", "<choice>Z</choice>", "A or B", "I like A best", "1"])
 def test_sc_ensemble_asks_once_more_then_takes_the_first(reply: str) -> None:
+    solutions = ["one", "two", "three"]
     script = Script(reply)
-    assert run(ScEnsemble(), script, solutions=["one", "two", "three"]) == {"response": "one"}
+    assert run(ScEnsemble(), script, solutions=solutions)["response"] == "one"
     assert len(script.requests) == 2
     mended = Script(reply, "<choice>C</choice>")
-    assert run(ScEnsemble(), mended, solutions=["one", "two", "three"]) == {"response": "three"}
+    assert run(ScEnsemble(), mended, solutions=solutions)["response"] == "three"
 
 
 def test_sc_ensemble_keeps_duplicates_under_their_own_letters() -> None:
     script = Script("<choice>C</choice>")
-    assert run(ScEnsemble(), script, solutions=["x", "x", "y"]) == {"response": "y"}
+    assert run(ScEnsemble(), script, solutions=["x", "x", "y"])["response"] == "y"
     for letter in "AB":
         assert f'<candidate letter="{letter}">\nx\n</candidate>' in script.requests[0].prompt
 
 
-@pytest.mark.parametrize(
-    ("operator", "key"), [(ScEnsemble(), "response"), (MdEnsemble(), "solution")]
-)
-def test_ensemble_of_one_solution_asks_nothing(operator: Operator, key: str) -> None:
+@pytest.mark.parametrize("operator", [ScEnsemble(), MdEnsemble()])
+def test_ensemble_of_one_solution_asks_nothing(operator: Operator) -> None:
     script = Script("unused")
-    assert run(operator, script, solutions=["only"]) == {key: "only"}
-    assert run(operator, script, solutions=["same", "same"]) == {key: "same"}
+    only, same = {"response": "only", "solution": "only"}, {"response": "same", "solution": "same"}
+    assert run(operator, script, solutions=["only"]) == only
+    assert run(operator, script, solutions=["same", "same"]) == same
     assert script.requests == []
 
 
@@ -154,11 +154,10 @@ def test_ensemble_of_one_solution_asks_nothing(operator: Operator, key: str) -> 
 @pytest.mark.parametrize(
     ("solutions", "message"),
     [
-        ([], "solutions is empty"),
+        ([], "is an empty list; expected a list of texts"),
         ([str(i) for i in range(27)], "at most 26"),
-        ("A", "expected a list of texts, got the text 'A'"),
-        ([{"response": "A"}], r"solutions\[0\].*dictionary with 'response'"),
-        (None, "missing or None"),
+        ("A", "is the text 'A'; expected a list of texts"),
+        (None, "is None; expected a list of texts"),
     ],
 )
 def test_ensemble_refuses_what_is_no_list_of_candidates(
@@ -183,21 +182,21 @@ def test_md_ensemble_takes_the_majority_of_five_shuffled_votes() -> None:
     votes = [letter_of(name) for name in ("one", "two", "three", "two", "one")]
     votes[4] = letter_of("two")
     script = Script(*votes)
-    assert run(MdEnsemble(), script, solutions=["one", "two", "three"]) == {"solution": "two"}
+    assert run(MdEnsemble(), script, solutions=["one", "two", "three"])["solution"] == "two"
     assert len(script.requests) == 5
     assert len({request.prompt for request in script.requests}) > 1
 
 
 def test_md_ensemble_ties_go_to_the_earliest_and_bad_votes_are_dropped() -> None:
     tie = [letter_of("two"), letter_of("one"), letter_of("two"), letter_of("one"), lambda _: "?"]
-    assert run(MdEnsemble(), Script(*tie), solutions=["one", "two"]) == {"solution": "one"}
+    assert run(MdEnsemble(), Script(*tie), solutions=["one", "two"])["solution"] == "one"
     no_vote = Script("none of them")
-    assert run(MdEnsemble(), no_vote, solutions=["one", "two"]) == {"solution": "one"}
+    assert run(MdEnsemble(), no_vote, solutions=["one", "two"])["solution"] == "one"
 
 
 def test_md_ensemble_counts_the_votes_of_equal_texts_together() -> None:
     votes = [letter_of("y"), letter_of("x"), letter_of("y"), letter_of("x"), letter_of("x")]
-    assert run(MdEnsemble(), Script(*votes), solutions=["x", "y", "x"]) == {"solution": "x"}
+    assert run(MdEnsemble(), Script(*votes), solutions=["x", "y", "x"])["solution"] == "x"
 
 
 def test_md_ensemble_asks_the_same_questions_each_time() -> None:
@@ -258,15 +257,15 @@ def test_numbers_become_text_and_mode_is_ignored(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, r"custom\(input=...\): is missing or None"),
-        ({"input": None}, "missing or None"),
-        ({"input": ["a"]}, "expected text, got a list"),
-        ({"input": {"response": "a"}}, "dictionary with 'response': pass one of its values"),
-        ({"input": {}}, "no keys"),
-        ({"input": 10**5000}, "too many digits"),
-        ({"input": "a", "text": "b"}, r"custom\(text=...\): unknown argument; it takes input"),
-        ({"input": "a", "llm": "b"}, "unknown argument"),
-        ({"input": "a", "self": "b"}, "unknown argument"),
+        ({}, r"custom\(\) misses the argument 'input'"),
+        ({"input": None}, r"custom\(\): 'input' is None; expected text"),
+        ({"input": ["a"]}, "'input' is a list; expected text"),
+        ({"input": {"response": "a"}}, "is a dictionary with 'response'; expected text, e.g. res"),
+        ({"input": {}}, "'input' is a dictionary; expected text"),
+        ({"input": 10**5000}, "too long a number"),
+        ({"input": "a", "text": "b"}, r"custom\(\) has no parameter 'text'; it has input, ins"),
+        ({"input": "a", "llm": "b"}, "no parameter 'llm'"),
+        ({"input": "a", "self": "b"}, "no parameter 'self'"),
     ],
 )
 def test_wrong_arguments_are_the_workflows_fault(arguments: dict[str, Any], message: str) -> None:

@@ -59,6 +59,9 @@ WORKED: dict[str, float] = {
     "direct_execution_rate": 0.25,
     "direct_execution_rate/math": 0.5,
     "direct_execution_rate/code": 0.0,
+    "repaired_execution_rate": 0.25,
+    "repaired_execution_rate/math": 0.5,
+    "repaired_execution_rate/code": 0.0,
     "accuracy": 0.25,
     "accuracy/math": 0.5,
     "accuracy/code": 0.0,
@@ -131,6 +134,14 @@ def test_a_domain_without_rollouts_has_no_figure() -> None:
     names = rollout_metrics([RIGHT], "val")
     assert "val/accuracy/math" in names
     assert not [name for name in names if name.endswith(("/code", "/qa"))]
+
+
+def test_a_repair_that_may_have_lost_text_counts_in_neither_rate() -> None:
+    lossy = replace(RIGHT, execution=replace(RIGHT.execution, source=replace(REPAIRED, lossy=True)))
+    failed = replace(FAILED, execution=replace(FAILED.execution, source=REPAIRED))
+    figures = rollout_metrics([lossy, failed, REPAIRED_AND_WRONG, RIGHT], "val")
+    assert figures["val/repaired_execution_rate"] == 0.25
+    assert figures["val/direct_execution_rate"] == 0.25
 
 
 def test_without_a_workflow_that_ran_no_operator_is_counted() -> None:

@@ -8,7 +8,7 @@ import pytest
 from workflow_catalogue import SOUND, call
 from workflow_host import Host, run
 
-from aflow_grpo.workflow.adapter import adapt
+from aflow_grpo.workflow.adapter import adapt, as_text
 from aflow_grpo.workflow.syntax import parse_source
 
 AFLOW_GRAPH = '''\
@@ -111,26 +111,46 @@ def test_what_the_interpreter_lacks_is_rewritten(code: str, answer: str) -> None
     assert outcome.answer == answer
 
 
-def _function_lines(code: str) -> dict[str, int]:
-    nodes = ast.walk(parse_source(code))
-    return {node.name: node.lineno for node in nodes if isinstance(node, ast.AsyncFunctionDef)}
-
-
 @pytest.mark.parametrize("code", [*SOUND.values(), AFLOW_GRAPH])
-def test_lines_keep_their_numbers(code: str) -> None:
-    adapted = adapt(code, parse_source(code))
-    assert adapted.count("\n") == code.count("\n")
-    before, after = (
-        {
-            n.name: n.lineno
-            for n in ast.walk(parse_source(text))
-            if isinstance(n, ast.AsyncFunctionDef)
-        }
-        for text in (code, adapted)
-    )
-    assert before == after
+def test_every_line_is_traced_back(code: str) -> None:
+    adapted = adapt(code)
+    after = {
+        node.name: adapted.line(node.lineno, node.col_offset + 1)
+        for node in ast.walk(parse_source(adapted.code))
+        if isinstance(node, ast.AsyncFunctionDef)
+    }
+    before = {
+        node.name: node.lineno
+        for node in ast.walk(parse_source(code))
+        if isinstance(node, ast.AsyncFunctionDef)
+    }
+    assert after == before
 
 
-def test_offsets_are_bytes() -> None:
-    code = "é = 'ü€'; del é; import os; n = __name__\n"
-    assert adapt(code, ast.parse(code)) == "é = 'ü€'; é = None; pass; n = \"workflow\"\n"
+def test_plain_code_reaches_the_interpreter_as_written() -> None:
+    code = "# A comment.\n" + call("r = await self.custom( problem )", "return r['response'], 0")
+    adapted = adapt(code)
+    assert (adapted.code, adapted.parts) == (code, "")
+
+
+def test_line_inside_a_long_expression_is_the_inner_one() -> None:
+    code = call("del problem[0]", "return {", "    'a': 1,", "    'b': 1 / 0,", "}, 0")
+    outcome = run(code)
+    assert outcome.fault is not None and outcome.fault.line == 3
+    outcome = run(code.replace("del problem[0]", "del problem"))
+    assert outcome.fault is not None and outcome.fault.line == 6
+
+
+def test_only_needed_parts_are_fed() -> None:
+    parts = adapt("import statistics\n" + call("return statistics.mode([1]), 0")).parts
+    assert "_statistics_mode" in parts and "_statistics_median" not in parts
+
+
+def test_nested_quotes_of_newer_python_do_not_stop_the_rewriting() -> None:
+    tree = ast.parse("import os\nx = f'{a!r:>{w}} {{}} {1:03d}'\n")
+    value = tree.body[1]
+    assert isinstance(value, ast.Assign) and isinstance(value.value, ast.JoinedStr)
+    part = value.value.values[0]
+    assert isinstance(part, ast.FormattedValue)
+    part.value = ast.Constant("q'\"\\n'''\"\"\"")
+    assert "'{!r:>{}} {{}} {:03d}'.format(" in as_text(ast.fix_missing_locations(tree))

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 SHORT_RUN = """
 import asyncio
 from aflow_grpo.records import WorkflowSource
@@ -26,6 +28,40 @@ async def main():
 
 asyncio.run(main())
 """
+COUNTING = """
+import os
+from pathlib import Path
+
+def children():
+    found = 0
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        found += fields[1] == str(os.getpid()) and fields[0] != "Z"
+    return found
+
+async def cancelled():
+    during = 0
+
+    async def waits(index, attribute, arguments):
+        nonlocal during
+        during = children()
+        await asyncio.Event().wait()
+
+    before = children()
+    try:
+        async with asyncio.timeout(0.3), Interpreter(workers=3) as interpreter:
+            await interpreter.run(fallback_workflow("math"), problem="", entry_point="",
+                                  call_operator=waits)
+    except TimeoutError:
+        pass
+    print(f"before {before}, during {during}, after {children()}")
+
+asyncio.run(main())
+asyncio.run(cancelled())
+"""
 
 
 def test_exit_right_after_a_run_is_clean() -> None:
@@ -40,6 +76,21 @@ def test_exit_right_after_a_run_is_clean() -> None:
         assert ended.returncode == 0, ended.stderr
         assert ended.stdout.strip() == "['5', '5', '5', '5']"
         assert ended.stderr == ""
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc to see processes")
+def test_no_process_is_left_behind() -> None:
+    """Not even when the run is cancelled in the middle."""
+    script = SHORT_RUN.replace("asyncio.run(main())", COUNTING)
+    ended = subprocess.run(
+        [sys.executable, "-c", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        cwd=Path(__file__).parents[2],
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1] == "before 0, during 3, after 0"
 
 
 def test_import_is_light() -> None:

@@ -51,11 +51,24 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
         "",
         4,
     ),
-    "inheritance": (
-        "class A(Exception): pass\n" + call("return 1, 0"),
+    "subclass of a builtin type": (
+        "class A(dict):\n    pass\n" + call("return 1, 0"),
         K.BAD_STRUCTURE,
         "inheritance",
         1,
+    ),
+    "exception of its own": (
+        "class Odd(ValueError): pass\n" + call("if problem:", "    raise Odd('why')"),
+        K.EXCEPTION,
+        "ValueError: why",
+        5,
+    ),
+    "after rewritten lines": (
+        "from typing import (\n    List,\n    Dict,\n)\nimport os\n"
+        + call("x: List[int] = [", "    1,", "]", "del x[0]", "y = (", "    x[0]", ")"),
+        K.EXCEPTION,
+        "list index",
+        13,
     ),
     "syntax": ("class W:\n  def (", K.SYNTAX_ERROR, "", 2),
     "missing argument": (
@@ -76,7 +89,7 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
         "an empty list",
         3,
     ),
-    "recursion": (call("def f(): return f()", "return f(), 0"), K.EXCEPTION, "recursion", 3),
+    "recursion": (call("def f(): return f()", "return f(), 0"), K.RECURSION_LIMIT, "deeper", 3),
     "endless loop": (call("while True: pass"), K.TIME_LIMIT, "longer than allowed", None),
     "endless loop that catches": (
         call(
@@ -96,14 +109,14 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
     "call budget": (
         call("while True:", "    await self.custom(problem)"),
         K.CALL_BUDGET,
-        "more than 24",
+        "more than 32",
         None,
     ),
     "call budget at once": (
         GATHER
         + call("await asyncio.gather(*[self.custom('x') for _ in range(99)])", "return 1, 0"),
         K.CALL_BUDGET,
-        "more than 24",
+        "more than 32",
         None,
     ),
     "file": (call("return open('/etc/passwd').read(), 0"), K.EXCEPTION, "Permission", 3),
@@ -123,7 +136,7 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
     "argument of many digits": (
         call("return await self.custom(10 ** 5000), 0"),
         K.EXCEPTION,
-        "too many digits",
+        "too long a number",
         3,
     ),
     "argument nested deeply": (

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import random
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -11,10 +13,22 @@ from hypothesis import strategies as st
 from aflow_grpo.records import FaultKind
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.syntax import MAX_SOURCE_CHARS
+from aflow_grpo.workflow.validate import validate
 
 CODE = "class Workflow:\n    async def __call__(self, problem):\n        return problem, 0\n"
 PROMPTS = {"custom": 'Say "yes".'}
 HYBRID = json.dumps({"prompts": PROMPTS, "graph_code": CODE})
+RICH_CODE = """\
+class Workflow:
+    async def __call__(self, problem):
+        r = await self.custom(input=problem, instruction="Say {x}, \\"y\\"")
+        d = {"a": 1, "b": [1, 2]}
+        found = re.findall(r"\\bword\\d", r["response"])  # it's fine
+        return "\\n".join(["it's", *found]), 0
+"""
+RICH_PROMPTS = {"custom": 'Say "yes": it\'s, fine.'}
+RICH = json.dumps({"prompts": RICH_PROMPTS, "graph_code": RICH_CODE})
+_OPENED = '{"prompts": {"custom": "Say \\"yes\\": it\'s, fine."}, '
 PYTHON_DICT = "{'prompts': {'custom': 'Say \"yes\".'}, 'graph_code': '''" + CODE + "'''}"
 
 
@@ -66,6 +80,76 @@ def test_hybrid_form_mended(text: str) -> None:
     assert source.graph_code.strip() == CODE.strip()
     assert source.prompts == PROMPTS
     assert source.hybrid and source.repaired
+
+
+def _half_escaped(code: str) -> str:
+    """As models escape when they forget that the code itself has backslashes."""
+    return code.replace("\\n", "<n>").replace("\n", "\\n").replace("<n>", "\\\\n")
+
+
+MENDED = {
+    "raw line ends": RICH.replace("\\\\n", "<n>").replace("\\n", "\n").replace("<n>", "\\\\n"),
+    "raw line ends, \\n in code": RICH.replace("\\\\n", "<n>")
+    .replace("\\n", "\n")
+    .replace("<n>", "\\n"),
+    "trailing comma": RICH[:-1] + ",}",
+    "trailing commas": RICH.replace('."}', '.",}')[:-1] + ",\n}",
+    "closing brace missing": RICH[:-1],
+    "comma missing": RICH.replace('}, "graph', '} "graph'),
+    "Python dictionary": repr(json.loads(RICH)),
+    "Python dictionary, joined literals": f"{{'prompts': {RICH_PROMPTS!r}, 'graph_code': ("
+    + " ".join(repr(line) for line in RICH_CODE.splitlines(keepends=True))
+    + ")}",
+    "triple quotes": f'{_OPENED}"graph_code": """{RICH_CODE}"""}}',
+    "single triple quotes": f"{_OPENED}'graph_code': '''{RICH_CODE}'''}}",
+    "raw triple quotes": f'{_OPENED}"graph_code": r"""{RICH_CODE}"""}}',
+    "back quotes": f'{_OPENED}"graph_code": `{RICH_CODE}`}}',
+    "unquoted keys": "{prompts: {custom: "
+    + json.dumps(RICH_PROMPTS["custom"])
+    + f"}}, graph_code: {json.dumps(RICH_CODE)}}}",
+    "comments": f"{{ // mine\n{RICH[1:-1]} /* all */ # done\n}}",
+    "quotes and line ends bare": f'{_OPENED}"graph_code": "{RICH_CODE}"}}',
+    "quotes bare, code first": f'{{"graph_code": "{RICH_CODE}", "prompts": '
+    + json.dumps(RICH_PROMPTS)
+    + "}",
+    "quotes bare": f'{_OPENED}"graph_code": "{_half_escaped(RICH_CODE)}"}}',
+    "thoughts before": f'<think>\nMaybe {{"prompts": 1}}.\n</think>\n{RICH}',
+    "fence and comma": f"Sure:\n```json\n{RICH[:-1]},}}\n```\nIt {{works}}.",
+    "more keys": f'{{"thought": "use x", "n": 3e0, "ok": true, "l": [1, "a"], {RICH[1:-1]},}}',
+}
+
+
+@pytest.mark.parametrize("text", MENDED.values(), ids=MENDED)
+def test_what_models_write_is_read_without_loss(text: str) -> None:
+    source = parse_completion(text).source
+    assert source is not None
+    assert source.graph_code.strip() == RICH_CODE.strip()
+    assert source.prompts == RICH_PROMPTS
+    assert source.hybrid and source.repaired and not source.lossy
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(HYBRID[:-2], id="string that never ends"),
+        pytest.param(
+            f'{{"prompts": {{"custom": oops}}, "graph_code": "\n{CODE}"}}', id="part of an object"
+        ),
+    ],
+)
+def test_what_may_have_lost_text_is_marked(text: str) -> None:
+    source = parse_completion(text).source
+    assert source is not None
+    assert CODE.strip() in source.graph_code
+    assert source.repaired and source.lossy
+
+
+def test_a_mended_fault_keeps_its_line() -> None:
+    text = HYBRID.replace("return problem", "return = problem")[:-1] + ",}"
+    source = parse_completion(text).source
+    assert source is not None and source.repaired
+    (finding,) = validate(source, "math")
+    assert (finding.kind, finding.line) == (FaultKind.SYNTAX_ERROR, 3)
 
 
 def test_fence_inside_graph_code_is_mended() -> None:
@@ -153,6 +237,39 @@ def test_hostile_texts_end_in_a_result(text: str) -> None:
     assert (result.source is None) == bool(result.findings)
 
 
+@pytest.mark.parametrize(
+    ("head", "unit"),
+    [
+        ("", "["), ("", "{"), ("", '"'), ("", "\\"), ("", '{"'), ("", "{'"), ("", '{"a":'),
+        ("", '{"graph_code":"'), ("", '"}'), ("", "```\n"), ("", "<graph>\n"), ("", "<think>"),
+        ("", "# prompt.py\n"), ("```", " "), ("", "a\n"), ("", "class "), ("", "/*"), ("", "\t"),
+        ('{"graph_code": "', '"}'), ('{"graph_code": "', '"\n}'), ('{"graph_code": "', "\\n"),
+        ('{"graph_code": "', '","graph":'), ('{"graph_code": """', "B = A + A\n"),
+        ("<graph>class A: pass</graph><prompt>", "B = dedent(A)\n"),
+        ('# prompt.py\nA = "' + "x" * 40_000 + '"\n', "B = A + A\n"),
+    ],
+)  # fmt: skip
+def test_time_is_bounded_for_the_longest_texts(head: str, unit: str) -> None:
+    text = (head + unit * MAX_SOURCE_CHARS)[:MAX_SOURCE_CHARS]
+    started = time.process_time()
+    parse_completion(text)
+    assert time.process_time() - started < 2.0  # measured: 0.25 at most
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_mutations_of_sound_workflows_end_in_a_result(seed: int) -> None:
+    rng = random.Random(seed)
+    text = rng.choice([RICH, *MENDED.values(), f"<graph>{CODE}</graph><prompt>A = 'x'</prompt>"])
+    for _ in range(25):
+        at, to = sorted(rng.randrange(len(text) + 1) for _ in range(2))
+        piece = rng.choice(["", "\0", '"', "\\", "\ud800", "}", "\n", '"""', "```", text[at:to]])
+        text = text[:at] + piece + text[at + rng.randrange(3) :]
+        result = parse_completion(text)
+        assert (result.source is None) == bool(result.findings)
+        for finding in result.findings:
+            assert finding.rule and finding.hint and finding.severity == "reject"
+
+
 _PIECES = st.sampled_from(
     [
         "{",
@@ -169,6 +286,12 @@ _PIECES = st.sampled_from(
         HYBRID,
         "class A:",
         "graph_code",
+        "<graph>",
+        "</graph>",
+        "<prompt>",
+        "# prompt.py\n",
+        '"""',
+        "//",
     ]
 )
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
-from aflow_grpo.workflow.contract import OPERATORS, allowed_operators
+from aflow_grpo.workflow.contract import OPERATORS, TEN_OPERATORS
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.policy_prompt import (
     bad_example,
@@ -47,10 +47,10 @@ def user_text(*args: object, **kwargs: object) -> str:
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_full_prompt_offers_exactly_the_domains_operators(domain: Domain) -> None:
     text = user_text(problem(domain))
-    allowed = allowed_operators(domain)
+    offered = TEN_OPERATORS.offered(domain)
     for spec in OPERATORS:
-        assert (f"await self.{spec.attribute}(" in text.split("# Rules")[0]) == (spec in allowed)
-    recommended = [spec.attribute for spec in allowed if domain in spec.recommended]
+        assert (f"await self.{spec.attribute}(" in text.split("# Rules")[0]) == (spec in offered)
+    recommended = [spec.attribute for spec in offered if domain in spec.recommended]
     assert f"# Recommended for {domain}\n{', '.join(recommended)}\n" in text
     assert 2 <= len(recommended) <= 3
     assert QUESTION in text

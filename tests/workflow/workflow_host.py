@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aflow_grpo.records import WorkflowSource
-from aflow_grpo.workflow.contract import OPERATORS_BY_ATTRIBUTE
+from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits, Outcome
 
 __all__ = ["Host", "run", "run_all"]
@@ -25,7 +25,7 @@ class Host:
         self, index: int, attribute: str, arguments: Mapping[str, Any]
     ) -> dict[str, Any]:
         self.calls.append((index, attribute, dict(arguments)))
-        returns = OPERATORS_BY_ATTRIBUTE[attribute].returns
+        returns = TEN_OPERATORS.by_attribute[attribute].returns
         text = f"{attribute}#{index}"
         return {key.name: self.verdict if key.type == "bool" else text for key in returns}
 
