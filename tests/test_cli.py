@@ -5,6 +5,7 @@ Wrong settings are in `test_bad_input`, signals in `test_signals`.
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -107,6 +108,13 @@ def test_validate_and_test_judge_the_checkpoint_in_runs_of_their_own(judged: Pat
     # The same policy, problems and seeds as the fit's last evaluation, so the same figures.
     assert {key: fit[key] for key in validated} == validated
     assert len({*run_ids(judged), *run_ids(judged, "validate"), *run_ids(judged, "test")}) == 3
+
+
+def test_every_run_says_how_operator_code_was_confined(judged: Path) -> None:
+    with sqlite3.connect(judged / "mlflow.db") as database:
+        tags = database.execute("select value from tags where key = 'aflow_grpo.sandbox'")
+        modes = [mode for (mode,) in tags]
+    assert len(modes) == 3 and set(modes) <= {"jail", "jail+bwrap", "monty"}
 
 
 def test_the_checkpoint_is_not_changed_by_judging_it(judged: Path) -> None:

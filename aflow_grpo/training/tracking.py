@@ -26,6 +26,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.records import Rollout, to_dict
 from aflow_grpo.training.interrupts import deferred_interrupt, unwind_from_here
+from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory
 
 __all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "start_run"]
@@ -261,6 +262,8 @@ class ConfigArtifact(SaveConfigCallback):
             trainer.logger = self._start()
         unwind_from_here()
         self.save_config(trainer, pl_module, stage)
+        if isinstance(trainer.logger, RunLogger):
+            _tag_sandbox(trainer.logger, trainer.callbacks)  # type: ignore[attr-defined]
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write ``config/<verb>.yaml`` and the parameters to the run."""
@@ -272,6 +275,13 @@ class ConfigArtifact(SaveConfigCallback):
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         logger.log_text(text, f"config/{stage}.yaml")
         logger.log_settings(settings)
+
+
+def _tag_sandbox(logger: RunLogger, callbacks: Sequence[L.Callback]) -> None:
+    """How operator-written code was confined, as the tag ``aflow_grpo.sandbox``."""
+    for callback in callbacks:
+        if isinstance(callback, RolloutCallback):
+            logger.experiment.set_tag(logger.run_id, "aflow_grpo.sandbox", callback.sandbox_mode)
 
 
 def log_rollout_table(
