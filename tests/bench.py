@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -24,6 +25,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
+from tests.bench_sandbox import measure_sandbox
 
 N = 300
 MARKERS = {spec.attribute: spec.marker for spec in OPERATORS}
@@ -107,10 +109,14 @@ def measure_policy() -> None:
 
 
 def main() -> None:
-    """Print every figure."""
+    """Print every figure, or those of the one part that is named."""
     load = os.getloadavg()[0]
     print(json.dumps({"cores": os.cpu_count(), "load": round(load, 1), "torch": torch.__version__}))
+    if sys.argv[1:] == ["sandbox"]:
+        asyncio.run(measure_sandbox())
+        return
     asyncio.run(measure_execution())
+    asyncio.run(measure_sandbox())
     measure_policy()
 
 

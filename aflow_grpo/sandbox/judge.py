@@ -181,7 +181,7 @@ async def judge(
     tests: Sequence[str],
     *,
     setup: str = "",
-    timeout_s: float = 10.0,
+    timeout_s: float | None = None,
 ) -> Verdict:
     """Run `tests` against `candidate`.
 
@@ -193,11 +193,13 @@ async def judge(
         setup: Trusted code for the tests, e.g. imports; runs after the candidate, and alone in the
             second job, where a statement that needs the candidate is skipped. The candidate can
             read it: it must not hold expected values.
-        timeout_s: For all calls together, and again for all assertions together.
+        timeout_s: Processor seconds for all calls together, and again for all assertions together;
+            None for what the sandbox gives a job.
 
     Returns:
         The verdict; whatever the candidate does, even nothing, is a verdict.
     """
+    timeout_s = sandbox.timeout_s if timeout_s is None else timeout_s
     split = _split_all(tests, entry_point)
     calls = [call for test in split for call in test.calls]
     ran = await sandbox.evaluate(f"{candidate}\n\n{setup}", calls, timeout_s=timeout_s)
