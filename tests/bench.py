@@ -28,6 +28,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
+from tests.bench_sandbox import measure_sandbox
 from tests.bench_workflows import measure_exits, measure_interpreter, measure_library
 
 N = 300
@@ -115,10 +116,11 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "execution": lambda: asyncio.run(measure_execution()),
     "policy": measure_policy,
     "interpreter": measure_interpreter,
+    "sandbox": lambda: asyncio.run(measure_sandbox()),
     "library": measure_library,
     "exits": measure_exits,
 }
-DEFAULT = ("execution", "policy", "interpreter")
+DEFAULT = ("execution", "policy", "interpreter", "sandbox")
 
 
 def main(names: Sequence[str]) -> None:

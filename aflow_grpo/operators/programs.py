@@ -52,12 +52,12 @@ class Programmer(Operator):
 
     Args:
         sandbox: Where the programs run.
-        timeout_s: Most seconds for one program.
+        timeout_s: Most processor seconds for one program; None: the sandbox's.
     """
 
     spec = contract("programmer")
 
-    def __init__(self, sandbox: Sandbox, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, sandbox: Sandbox, *, timeout_s: float | None = None) -> None:
         self._sandbox = sandbox
         self._timeout_s = timeout_s
 
@@ -110,13 +110,16 @@ class Test(Operator):
     Args:
         sandbox: Where the code runs.
         problem: Its public tests, test setup and entry point.
-        timeout_s: Most seconds for all public tests of one candidate.
+        timeout_s: Most processor seconds for all public tests of one candidate; None: the
+            sandbox's.
     """
 
     __test__ = False  # the name is AFlow's; this is nothing for pytest to collect
     spec = contract("test")
 
-    def __init__(self, sandbox: Sandbox, problem: Problem, *, timeout_s: float = 10.0) -> None:
+    def __init__(
+        self, sandbox: Sandbox, problem: Problem, *, timeout_s: float | None = None
+    ) -> None:
         self._sandbox = sandbox
         self._problem = problem
         self._timeout_s = timeout_s

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from glob import glob
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from aflow_grpo.errors import SandboxUnavailable
 from aflow_grpo.sandbox.job import LENGTH_PREFIX
@@ -65,7 +65,10 @@ class Outcome:
     stdout: bytes
     code: int
     """Exit code, negative for a signal."""
-    timed_out: bool
+    over: Literal["", "cpu", "wall"]
+    """The time limit that it was killed for, if any."""
+    cpu_s: float
+    """Processor time, user and system."""
     flooded: bool
     """It printed or reported more than allowed and was killed for it."""
 
@@ -143,7 +146,7 @@ class ZygoteClient:
         self._memory_mb = memory_mb
         self._max_output_bytes = max_output_bytes
         self._numbers = count(1)
-        self._exits: dict[int, asyncio.Future[tuple[int, bool]]] = {}
+        self._exits: dict[int, asyncio.Future[dict[str, Any]]] = {}
         self._ready: asyncio.Future[dict[str, Any]] | None = None
         self._control: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -223,7 +226,7 @@ class ZygoteClient:
         if "job" in message:
             waiting = self._exits.pop(message["job"], None)
             if waiting is not None and not waiting.done():
-                waiting.set_result((message["code"], message["timed_out"]))
+                waiting.set_result(message)
         elif self._ready is not None and not self._ready.done():
             self._ready.set_result(message)
 
@@ -251,12 +254,15 @@ class ZygoteClient:
                 process.kill()
                 await asyncio.to_thread(process.wait)
 
-    async def run(self, request: bytes, *, timeout_s: float, packages: Sequence[str]) -> Outcome:
+    async def run(
+        self, request: bytes, *, cpu_s: float, wall_s: float, packages: Sequence[str]
+    ) -> Outcome:
         """Run one job to its end.
 
         Args:
             request: What `job.py` reads.
-            timeout_s: Wall-clock limit, kept by the zygote.
+            cpu_s: Limit of processor time, kept by the kernel.
+            wall_s: Wall-clock limit, kept by the zygote.
             packages: Those of `PACKAGES` that the job is likely to import.
 
         Raises:
@@ -271,13 +277,13 @@ class ZygoteClient:
             channel.setblocking(False)
             stdout.setblocking(False)
             with channel_job, stdout_job:
-                order = {"job": number, "timeout_s": timeout_s, "memory_mb": self._memory_mb}
+                order = {"job": number, "memory_mb": self._memory_mb, "packages": list(packages)}
                 handles = (channel_job.fileno(), stdout_job.fileno())
-                self._send({**order, "packages": list(packages)}, handles)
+                self._send({**order, "cpu_s": cpu_s, "wall_s": wall_s}, handles)
             self._exits[number] = exit_
             try:
                 collect = asyncio.create_task(self._collect(number, channel, stdout, request))
-                code, timed_out = await asyncio.wait_for(exit_, timeout_s + _GRACE_S)
+                end = await asyncio.wait_for(exit_, wall_s + _GRACE_S)
                 report, printed, flooded = await collect
             except TimeoutError:
                 self._disconnect()
@@ -288,7 +294,7 @@ class ZygoteClient:
                 if collect is not None and not collect.done():
                     collect.cancel()
                     await asyncio.gather(collect, return_exceptions=True)
-        return Outcome(report, printed, code, timed_out, flooded)
+        return Outcome(report, printed, end["code"], end["over"], end["cpu_s"], flooded)
 
     async def _collect(
         self, number: int, channel: socket.socket, stdout: socket.socket, request: bytes

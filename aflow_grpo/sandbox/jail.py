@@ -137,11 +137,16 @@ class JailBackend:
         for _ in range(2):
             try:
                 client = await self._ready_client()
-                outcome = await client.run(request, timeout_s=job.timeout_s, packages=packages)
+                outcome = await client.run(
+                    request,
+                    cpu_s=job.timeout_s,
+                    wall_s=job.timeout_s * self._limits.wall_factor,
+                    packages=packages,
+                )
             except ZygoteLost:
                 continue
             seconds = time.monotonic() - started
-            return _interpret(job, outcome, self._limits.max_output_bytes, seconds)
+            return _interpret(job, outcome, self._limits, seconds)
         why = "was closed" if self._closed else "lost its server process twice"
         return not_run(job, "crash", f"the sandbox {why} while this job was under way")
 
@@ -152,9 +157,9 @@ def _encode_request(job: Job) -> bytes:
     return json.dumps(request).encode()
 
 
-def _interpret(job: Job, outcome: Outcome, max_output: int, seconds: float) -> SandboxResult:
+def _interpret(job: Job, outcome: Outcome, limits: SandboxLimits, seconds: float) -> SandboxResult:
     """What the job's bytes and exit code mean; the bytes may be forged, so nothing is trusted."""
-    ending, why = _ending(job, outcome, max_output)
+    ending, why = _ending(job, outcome, limits)
     lines = outcome.report.split(b"\n")[:-1][: 1 + len(job.expressions)]
     try:
         reports = [_parse_line(line) for line in lines]
@@ -175,15 +180,19 @@ def _interpret(job: Job, outcome: Outcome, max_output: int, seconds: float) -> S
     reason = why if status == "ok" else "the source did not run through"
     found += [Value(False, error=f"not evaluated: {reason}")] * missing
     stdout = outcome.stdout.decode("utf-8", "replace")
-    return SandboxResult(status, tuple(found), stdout, message, seconds)
+    return SandboxResult(status, tuple(found), stdout, message, seconds, outcome.cpu_s)
 
 
-def _ending(job: Job, outcome: Outcome, max_output: int) -> tuple[JobStatus, str]:
+def _ending(job: Job, outcome: Outcome, limits: SandboxLimits) -> tuple[JobStatus, str]:
     """How the process ended, for whatever it had not reported by then."""
     if outcome.flooded:
-        return "error", f"printed more than {max_output} bytes, or returned far too much"
-    if outcome.timed_out:
-        return "timeout", f"did not finish within {job.timeout_s:g} s"
+        most = limits.max_output_bytes
+        return "error", f"printed more than {most} bytes, or returned far too much"
+    if outcome.over == "cpu":
+        return "timeout", f"did not finish within {job.timeout_s:g} s of processor time"
+    if outcome.over == "wall":
+        wall_s = job.timeout_s * limits.wall_factor
+        return "timeout", f"did not finish within {wall_s:g} s of waiting and computing"
     if outcome.code == -signal.SIGSYS:
         return "crash", "the process was killed for a forbidden system call"
     if outcome.code < 0:

@@ -181,7 +181,7 @@ async def judge(
     tests: Sequence[str],
     *,
     setup: str = "",
-    timeout_s: float = 10.0,
+    timeout_s: float | None = None,
 ) -> Verdict:
     """Run `tests` against `candidate`.
 
@@ -193,11 +193,13 @@ async def judge(
         setup: Trusted code for the tests, e.g. imports; runs after the candidate, and alone in the
             second job, where a statement that needs the candidate is skipped. The candidate can
             read it: it must not hold expected values.
-        timeout_s: For all calls together, and again for all assertions together.
+        timeout_s: Processor seconds for all calls together, and again for all assertions together;
+            None for what the sandbox gives a job.
 
     Returns:
         The verdict; whatever the candidate does, even nothing, is a verdict.
     """
+    timeout_s = sandbox.timeout_s if timeout_s is None else timeout_s
     split = _split_all(tests, entry_point)
     calls = [call for test in split for call in test.calls]
     ran = await sandbox.evaluate(f"{candidate}\n\n{setup}", calls, timeout_s=timeout_s)
@@ -205,17 +207,7 @@ async def judge(
     if error:
         return Verdict((False,) * len(split), (error,) * len(split), error)
     checkable = [test for test in split if test.assertion and not _failed(test, ran.values)]
-    inputs = {
-        f"{_PREFIX}{number}": ran.values[number].value
-        for test in checkable
-        for number in range(test.first, test.first + len(test.calls))
-    }
-    checked = not_run(Job("", (), timeout_s), "ok", "")
-    if checkable:
-        assertions = [test.assertion for test in checkable]
-        checked = await sandbox.evaluate(
-            _tolerant(setup), assertions, inputs=inputs, timeout_s=timeout_s
-        )
+    checked = await _check(sandbox, setup, checkable, ran.values, timeout_s)
     outcome = dict(zip(checkable, checked.values, strict=True))
     messages = []
     for test in split:
@@ -233,6 +225,25 @@ async def judge(
         )
         messages.append(f"{test.text}\n{reason}" if reason else "")
     return Verdict(tuple(not message for message in messages), tuple(messages))
+
+
+async def _check(
+    sandbox: Sandbox,
+    setup: str,
+    tests: Sequence[_Test],
+    found: Sequence[Value],
+    timeout_s: float,
+) -> SandboxResult:
+    """The tests' assertions on the values found, in a job without a line of the candidate."""
+    if not tests:
+        return not_run(Job("", (), timeout_s), "ok", "")
+    inputs = {
+        f"{_PREFIX}{number}": found[number].value
+        for test in tests
+        for number in range(test.first, test.first + len(test.calls))
+    }
+    assertions = [test.assertion for test in tests]
+    return await sandbox.evaluate(_tolerant(setup), assertions, inputs=inputs, timeout_s=timeout_s)
 
 
 def _candidate_error(ran: SandboxResult, entry_point: str) -> str:

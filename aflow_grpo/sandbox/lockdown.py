@@ -2,9 +2,9 @@
 
 Two steps: `lock_process` once in the zygote (no new privileges, no capabilities, not dumpable,
 landlock), inherited by every fork; `lock_job` in each job before it reads its first byte (dies
-with the zygote, resource limits, seccomp allowlist). Both fail closed: what the kernel refuses is
-an OSError and the caller runs nothing. No protection against flaws of the kernel itself, against
-side channels, or of many jobs' memory together.
+with the zygote, resource limits, timer of processor time, seccomp allowlist). Both fail closed:
+what the kernel refuses is an OSError and the caller runs nothing. No protection against flaws of
+the kernel itself, against side channels, or of many jobs' memory together.
 """
 
 from __future__ import annotations
@@ -19,12 +19,16 @@ from dataclasses import dataclass
 
 from aflow_grpo.sandbox.landlock import restrict_files
 from aflow_grpo.sandbox.seccomp import build_filter, current_architecture, install_filter
+from aflow_grpo.sandbox.syscalls import Architecture
 
 __all__ = ["JobLimits", "load_libc", "lock_job", "lock_process"]
 
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3 = 0x20080522
+_CLOCK_PROCESS_CPUTIME = 2
+_BACKSTOP_S = 2
+"""Between the timer of a job's processor time and the resource limit, in whole seconds."""
 _DEVICES = ("/dev/null", "/dev/zero", "/dev/urandom", "/dev/random")
 
 
@@ -34,8 +38,8 @@ class JobLimits:
 
     memory_bytes: int
     """Address space, the interpreter's own 30 MB included."""
-    cpu_s: int
-    """Processor seconds, a backstop behind the zygote's clock."""
+    cpu_s: float
+    """Processor seconds, after which the kernel kills the job."""
 
 
 def load_libc() -> ctypes.CDLL:
@@ -57,6 +61,23 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
         code = ctypes.get_errno()
         raise OSError(code, f"cannot drop capabilities: {os.strerror(code)}")
     libc.prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0)
+
+
+def _limit_cpu(libc: ctypes.CDLL, architecture: Architecture, cpu_s: float) -> None:
+    """Have the kernel send SIGKILL once this process has used `cpu_s` of processor time.
+
+    RLIMIT_CPU counts whole seconds only. The filter denies every call that could undo the timer.
+    """
+    event = ctypes.create_string_buffer(struct.pack("=Qii", 0, signal.SIGKILL, 0), 64)
+    timer = ctypes.c_int()
+    seconds = int(cpu_s)
+    due = (seconds, max(1, int((cpu_s - seconds) * 1e9)))
+    setting = ctypes.create_string_buffer(struct.pack("=4q", 0, 0, *due), 32)
+    create, settime = architecture.timer_create, architecture.timer_settime
+    made = libc.syscall(create, _CLOCK_PROCESS_CPUTIME, ctypes.byref(event), ctypes.byref(timer))
+    if made or libc.syscall(settime, timer, 0, ctypes.byref(setting), None):
+        code = ctypes.get_errno()
+        raise OSError(code, f"no timer of processor time: {os.strerror(code)}")
 
 
 def lock_process(libc: ctypes.CDLL, *, readable: Sequence[str], listable: Sequence[str]) -> int:
@@ -87,7 +108,7 @@ def lock_job(libc: ctypes.CDLL, limits: JobLimits, parent: int) -> None:
         raise OSError("the zygote is gone")
     for limit, value in (
         (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_CPU, int(limits.cpu_s) + _BACKSTOP_S),
         (resource.RLIMIT_FSIZE, 0),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_MEMLOCK, 0),
@@ -98,4 +119,5 @@ def lock_job(libc: ctypes.CDLL, limits: JobLimits, parent: int) -> None:
     architecture = current_architecture()
     if architecture is None:
         raise OSError(f"no system call table for {os.uname().machine}")
+    _limit_cpu(libc, architecture, limits.cpu_s)
     install_filter(libc, build_filter(architecture, os.getpid()))

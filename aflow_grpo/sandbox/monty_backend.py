@@ -158,10 +158,11 @@ class _Run:
         if self._status is None or self._status != "ok":
             status = self._status or "crash"
             missing = not_run(self._job, status, "the source did not run through").values
-            return SandboxResult(status, missing, self._output.text, self._error, seconds)
+            return SandboxResult(status, missing, self._output.text, self._error, seconds, seconds)
         lost = len(self._job.expressions) - len(self._values)
         rest = [Value(False, error="not evaluated: an earlier expression ended the job")] * lost
-        return SandboxResult("ok", (*self._values, *rest), self._output.text, "", seconds)
+        found = (*self._values, *rest)
+        return SandboxResult("ok", found, self._output.text, "", seconds, seconds)
 
     async def _evaluate(self, session: pydantic_monty.AsyncMontySession, expression: str) -> Value:
         await self._feed(session, f"{_RESULT} = ({expression}\n)")

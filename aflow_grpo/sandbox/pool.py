@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import logging
 import os
 import shutil
 import sys
@@ -26,6 +27,8 @@ from aflow_grpo.sandbox.seccomp import current_architecture
 
 __all__ = ["Sandbox", "sandbox_report"]
 
+_LOG = logging.getLogger(__name__)
+
 SandboxMode = Literal["auto", "jail", "monty"]
 
 
@@ -34,9 +37,12 @@ class Sandbox:
 
     Args:
         workers: Most jobs at once; others wait their turn.
-        timeout_s: Wall-clock seconds of one job (source and expressions together).
+        timeout_s: Processor seconds of one job (source and expressions together), so that a busy
+            machine does not change what a program is worth. Monty counts wall-clock seconds.
         memory_mb: Memory of one job in MiB; `workers` times as much must fit into the machine.
         max_output_bytes: A job that prints more is killed.
+        wall_factor: A job that has not ended after this many times `timeout_s` of wall-clock time
+            is killed too: for those that only wait.
         mode: `jail`, `monty`, or `auto` for the jail where it holds and Monty elsewhere.
 
     Raises:
@@ -50,22 +56,26 @@ class Sandbox:
         timeout_s: float = 10.0,
         memory_mb: int = 1024,
         max_output_bytes: int = 65536,
+        wall_factor: float = 6.0,
         mode: SandboxMode = "auto",
     ) -> None:
         lowest = {"workers": 1, "timeout_s": 0.01, "memory_mb": 64, "max_output_bytes": 0}
         given = {"workers": workers, "timeout_s": timeout_s}
         given |= {"memory_mb": memory_mb, "max_output_bytes": max_output_bytes}
+        lowest["wall_factor"], given["wall_factor"] = 1, wall_factor
         for name, least in lowest.items():
             if not given[name] >= least:
                 raise ConfigError(f"sandbox {name}: got {given[name]}, expected at least {least}")
         if mode not in ("auto", "jail", "monty"):
             raise ConfigError(f"sandbox mode: got {mode!r}, expected auto, jail or monty")
-        self._limits = SandboxLimits(timeout_s, memory_mb, max_output_bytes)
+        self._limits = SandboxLimits(timeout_s, memory_mb, max_output_bytes, wall_factor)
         self._workers = workers
         self._wanted = mode
         self._backend: Backend | None = None
         self._free = asyncio.Semaphore(workers)
         self._starting = asyncio.Lock()
+        self.timeout_s = timeout_s
+        """Processor seconds of a job that does not say otherwise."""
         self.mode: str = mode
         """After `start`: `jail`, `jail+bwrap` or `monty`."""
 
@@ -103,6 +113,12 @@ class Sandbox:
                     reasons.append(str(error))
                     continue
                 self._backend, self.mode = backend, backend.mode
+                if reasons:
+                    _LOG.warning(
+                        "Code that operators run has no jail here (%s); it runs in Monty instead, "
+                        "which knows less of Python.",
+                        "; ".join(reasons),
+                    )
                 return
             raise SandboxUnavailable(
                 f"No way to run untrusted code safely on this machine ({'; '.join(reasons)}). "
@@ -133,7 +149,7 @@ class Sandbox:
         Args:
             source: Any Python.
             expressions: Their values come back, built from plain types (see `values.py`).
-            timeout_s: Instead of the sandbox's own.
+            timeout_s: Processor seconds, instead of the sandbox's own.
             inputs: Values of plain types, bound to names before the source runs.
 
         Raises:

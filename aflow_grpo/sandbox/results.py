@@ -17,11 +17,13 @@ class SandboxLimits:
     """What one job may use."""
 
     timeout_s: float
-    """Wall-clock time, unless the job says otherwise."""
+    """Processor seconds, unless the job says otherwise."""
     memory_mb: int
     """Address space (jail) or heap (Monty), MiB."""
     max_output_bytes: int
     """A job that prints more is killed."""
+    wall_factor: float = 6.0
+    """Wall-clock limit, in multiples of the processor seconds."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Job:
     source: str
     expressions: tuple[str, ...]
     timeout_s: float
+    """Processor seconds (wall-clock ones in Monty, which cannot tell)."""
     inputs: Mapping[str, Any] = field(default_factory=dict)
     """Values bound to names before the source runs."""
 
@@ -59,6 +62,8 @@ class SandboxResult:
     """Of the source: the last lines of its traceback; empty when it ran through."""
     seconds: float
     """Wall-clock time, without waiting for a free worker."""
+    cpu_seconds: float = 0.0
+    """Processor time, user and system (wall-clock time in Monty)."""
 
 
 class Backend(Protocol):

@@ -169,9 +169,13 @@ class Architecture(NamedTuple):
     """The kernel's AUDIT_ARCH_* constant."""
     column: int
     """Which number of the tables above is its own."""
+    timer_create: int
+    """Number of a call that the lock makes and no job may."""
+    timer_settime: int
+    """Another one."""
 
 
-X86_64 = Architecture("x86_64", 0xC000003E, 0)
-AARCH64 = Architecture("aarch64", 0xC00000B7, 1)
+X86_64 = Architecture("x86_64", 0xC000003E, 0, 222, 223)
+AARCH64 = Architecture("aarch64", 0xC00000B7, 1, 107, 110)
 ARCHITECTURES = {arch.machine: arch for arch in (X86_64, AARCH64)}
 """What the jail can be built for; any other machine has no jail."""

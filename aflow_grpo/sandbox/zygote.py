@@ -1,10 +1,11 @@
 """The trusted, pre-forked server: locks itself down once, then forks one process per job.
 
 It never sees a job's source, expressions or results: it is handed the job's channel and passes it
-on, so a fork of it holds nothing of any other job. It kills jobs at their deadline, and ends when
-its client does (end of file on the control socket, or another parent). Standard library only, so
-that it starts in a fraction of a second. It is started by `client.py` and speaks its protocol:
-JSON datagrams on a SOCK_SEQPACKET socket.
+on, so a fork of it holds nothing of any other job. It kills jobs at their wall-clock deadline (the
+kernel does at the end of their processor time, `lockdown.py`), and ends when its client does (end
+of file on the control socket, or another parent). Standard library only, so that it starts in a
+fraction of a second. It is started by `client.py` and speaks its protocol: JSON datagrams on a
+SOCK_SEQPACKET socket.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ _PRELOAD = (
 """What solutions import most: imported once here, free in every job."""
 _PARENT_CHECK_S = 1.0
 _BROKEN_JOB = 70
+_CPU_TOLERANCE_S = 0.005
+"""Two clocks of the kernel tell a job's processor time; they may differ by this much."""
 _DATAGRAM = 1 << 16
 
 
@@ -54,9 +57,10 @@ class _PackageFinder:
 class _Job:
     """One running job, from the outside."""
 
-    def __init__(self, number: int, pid: int, deadline: float) -> None:
+    def __init__(self, number: int, pid: int, *, cpu_s: float, deadline: float) -> None:
         self.number = number
         self.pid = pid
+        self.cpu_s = cpu_s
         self.deadline = deadline
         self.pidfd = os.pidfd_open(pid)
         self.timed_out = False
@@ -130,6 +134,8 @@ class Zygote:
             if package in self._packages and package not in sys.modules:
                 with contextlib.suppress(Exception):
                     importlib.import_module(package)
+                    if package == "numpy":  # it would import its random part later, unseeded
+                        importlib.import_module("numpy.random")
                     gc.freeze()
 
     def _fork(self, order: dict[str, Any], *, channel: int, stdout: int) -> None:
@@ -140,7 +146,8 @@ class Zygote:
                 self._become_job(order, zygote, channel=channel, stdout=stdout)
             finally:
                 os._exit(_BROKEN_JOB)
-        job = _Job(order["job"], pid, time.monotonic() + order["timeout_s"])
+        deadline = time.monotonic() + order["wall_s"]
+        job = _Job(order["job"], pid, cpu_s=order["cpu_s"], deadline=deadline)
         self._jobs[job.pidfd] = job
         self._poll.register(job.pidfd, select.POLLIN)
 
@@ -151,18 +158,21 @@ class Zygote:
         os.dup2(self._null, 2)
         os.dup2(channel, CHANNEL)
         os.closerange(CHANNEL + 1, 1 << 16)  # above all the control socket and other jobs' channels
-        limits = JobLimits(order["memory_mb"] << 20, int(order["timeout_s"]) + 2)
+        limits = JobLimits(order["memory_mb"] << 20, order["cpu_s"])
         lock_job(self._libc, limits, zygote)
         run_job()
         os._exit(0)
 
     def _reap(self, job: _Job) -> None:
-        _, status = os.waitpid(job.pid, 0)
+        _, status, used = os.wait4(job.pid, 0)
         self._poll.unregister(job.pidfd)
         os.close(job.pidfd)
         del self._jobs[job.pidfd]
         code = os.waitstatus_to_exitcode(status)
-        self._tell({"job": job.number, "code": code, "timed_out": job.timed_out})
+        cpu_s = used.ru_utime + used.ru_stime
+        spent = "cpu" if code == -signal.SIGKILL and cpu_s >= job.cpu_s - _CPU_TOLERANCE_S else ""
+        over = "wall" if job.timed_out else spent
+        self._tell({"job": job.number, "code": code, "over": over, "cpu_s": cpu_s})
 
     def _tell(self, message: dict[str, Any]) -> None:
         self._control.sendall(json.dumps(message).encode())

@@ -14,7 +14,7 @@ __all__ = ["score_code"]
 
 
 async def score_code(
-    problem: Problem, answer: str, sandbox: Sandbox, *, timeout_s: float = 10.0
+    problem: Problem, answer: str, sandbox: Sandbox, *, timeout_s: float | None = None
 ) -> Score:
     """Runs the problem's hidden tests on the program in `answer`.
 
@@ -22,7 +22,7 @@ async def score_code(
         problem: Its `entry_point`, `test_setup` and `hidden_tests` decide.
         answer: A program, bare or in a fenced block.
         sandbox: Where it runs.
-        timeout_s: Most seconds for all tests together.
+        timeout_s: Most processor seconds for all tests together; None: the sandbox's.
 
     Returns:
         `correct` only when every test passes; `value` is the share of tests that pass.

@@ -21,10 +21,11 @@ class ScorerSet:
 
     Args:
         sandbox: Runs candidate programs against the hidden tests.
-        code_timeout_s: Most seconds for all hidden tests of one candidate.
+        code_timeout_s: Most processor seconds for all hidden tests of one candidate; None: the
+            sandbox's.
     """
 
-    def __init__(self, sandbox: Sandbox, *, code_timeout_s: float = 10.0) -> None:
+    def __init__(self, sandbox: Sandbox, *, code_timeout_s: float | None = None) -> None:
         self._sandbox = sandbox
         self._code_timeout_s = code_timeout_s
 

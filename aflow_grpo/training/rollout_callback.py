@@ -46,7 +46,7 @@ class SandboxSettings:
     workers: int = 2
     """Jobs at the same time."""
     timeout_s: float = 10.0
-    """Wall-clock limit of one job."""
+    """Processor time of one job; it may take six times as long by the clock."""
     memory_mb: int = 1024
     """Address space of one job."""
 

@@ -25,7 +25,8 @@ def _started(**settings: Any) -> Iterator[Steps]:
 @pytest.fixture(scope="module")
 def jail() -> Iterator[Steps]:
     """A jail with short limits; never anything weaker, since tests attack it."""
-    yield from _started(mode="jail", timeout_s=5.0, memory_mb=512, max_output_bytes=20_000)
+    limits = {"timeout_s": 5.0, "wall_factor": 4.0, "memory_mb": 512, "max_output_bytes": 20_000}
+    yield from _started(mode="jail", **limits)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,8 @@
-"""What code can and cannot do in the jail. Attacks run in the jail only, never without it."""
+"""What code in the jail does and how it ends; `test_abuse_operator_code.py` attacks it."""
 
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 from sandbox_steps import Steps
@@ -66,6 +65,9 @@ def test_inputs_are_bound_before_the_source(jail: Steps) -> None:
 def test_same_job_gives_same_answer(jail: Steps) -> None:
     source = "import random\nx = [random.random(), list({'a', 'b', 'c', 'd'}), hash('seed')]"
     assert jail.run(source, "x").values == jail.run(source, "x").values
+    pytest.importorskip("numpy")
+    drawn = jail.run("import numpy as np\nx = float(np.random.rand())", "x").values[0].value
+    assert drawn == 0.5488135039273248  # the first number after seed 0, as everywhere
 
 
 def test_input_is_at_its_end(jail: Steps) -> None:
@@ -109,30 +111,6 @@ def test_misbehaving_source_is_data(jail: Steps, source: str, status: str, messa
     assert not result.values[0].ok
 
 
-@pytest.mark.parametrize(
-    "source",
-    [
-        "while True: pass",
-        "import time\ntime.sleep(1000)",
-        "while True:\n    try:\n        while True: pass\n    except BaseException: pass",
-        "import signal\n"
-        "for s in (signal.SIGTERM, signal.SIGXCPU, signal.SIGINT, signal.SIGALRM):\n"
-        "    signal.signal(s, lambda *a: None)\n"
-        "while True: pass",
-        "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)",
-        "x = 3 ** 10_000_000\nx = x * x * x * x * x * x",
-        "import re\nre.match('(a+)+$', 'a' * 40 + 'b')",
-        "import sys, signal\nsignal.pthread_sigmask(signal.SIG_BLOCK, range(1, 32))\n"
-        "while True: pass",
-    ],
-)
-def test_endless_source_is_killed_on_time(jail: Steps, source: str) -> None:
-    started = time.monotonic()
-    result = jail.run(source, "1", timeout_s=0.4)
-    assert (result.status, result.error) == ("timeout", "did not finish within 0.4 s")
-    assert time.monotonic() - started < 3
-
-
 def test_expressions_before_a_fatal_one_keep_their_values(jail: Steps) -> None:
     result = jail.run("import os", "1", "os._exit(3)", "2")
     assert result.status == "ok"
@@ -140,79 +118,12 @@ def test_expressions_before_a_fatal_one_keep_their_values(jail: Steps) -> None:
     assert result.values[1].error == "the process ended with exit code 3 before it was done"
     assert result.values[2].error.startswith("not evaluated: ")
     slow = jail.run("def f():\n    while True: pass", "5", "f()", timeout_s=0.4)
-    assert (slow.values[0].value, slow.values[1].error) == (5, "did not finish within 0.4 s")
+    assert slow.values[0].value == 5
+    assert slow.values[1].error == "did not finish within 0.4 s of processor time"
     big = jail.run("", "bytearray(3 << 30)", "7")
     assert (big.values[0].error, big.values[1].value) == ("MemoryError", 7)
     gone = jail.run("import sys", "sys.exit(4)", "8")
     assert ("SystemExit: 4" in gone.values[0].error, gone.values[1].value) == (True, 8)
-
-
-_DENIED = {
-    "read a host file": "open('/etc/passwd').read()",
-    "list a host folder": "os.listdir('/home')",
-    "read the checkout": "open(__import__('aflow_grpo').__file__).read()",
-    "read another process": "open(f'/proc/{os.getppid()}/environ').read()",
-    "write a file": "open('/tmp/aflow-grpo-attack', 'w')",
-    "write shared memory": "open('/dev/shm/aflow-grpo-attack', 'w')",
-    "truncate a library file": "os.truncate(os.__file__, 0)",
-    "remove a library file": "os.unlink(os.__file__)",
-    "make a folder": "os.mkdir('/tmp/aflow-grpo-attack')",
-    "make a link": "os.symlink('/etc', '/tmp/aflow-grpo-attack')",
-    "change a mode": "os.chmod(os.__file__, 0o777)",
-    "open tcp": "socket.socket(socket.AF_INET, socket.SOCK_STREAM)",
-    "open udp": "socket.socket(socket.AF_INET, socket.SOCK_DGRAM)",
-    "open a unix socket": "socket.socket(socket.AF_UNIX)",
-    "open netlink": "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW)",
-    "send to a path": "socket.socketpair(type=socket.SOCK_DGRAM)[0].sendto(b'x', '/dev/log')",
-    "fork": "os.fork()",
-    "start a program": "os.execv('/bin/true', ['true'])",
-    "spawn": "os.posix_spawn('/bin/true', ['true'], {})",
-    "subprocess": "__import__('subprocess').run(['true'])",
-    "start a thread": "__import__('_thread').start_new_thread(print, ())",
-    "signal the zygote": "os.kill(os.getppid(), 9)",
-    "signal everybody": "os.kill(-1, 0)",
-    "signal the group": "os.kill(0, 9)",
-    "signal through fcntl": "fcntl.fcntl(1, fcntl.F_SETOWN, os.getppid())",
-    "raise a limit": "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))",
-    "limit the zygote": "resource.prlimit(os.getppid(), resource.RLIMIT_NOFILE, (0, 0))",
-    "raise its priority": "os.setpriority(os.PRIO_PROCESS, 0, -5)",
-    "change user": "os.setuid(65534)",
-    "leave the session": "os.setsid()",
-    "anonymous file": "os.memfd_create('x')",
-    "temporary file": "__import__('tempfile').TemporaryFile()",
-}
-
-
-def test_doors_are_closed(jail: Steps) -> None:
-    """Each is refused by the kernel, not by a lack of Python's: the error is an OSError."""
-    source = (
-        "import fcntl, os, resource, socket\n"
-        "def attempt(text):\n"
-        "    try:\n        return ('DONE', repr(eval(text)))\n"
-        "    except (OSError, ValueError, RuntimeError) as error:\n"
-        "        return (type(error).__name__, str(error))\n"
-    )
-    result = jail.run(source, *(f"attempt({text!r})" for text in _DENIED.values()))
-    refused = {"PermissionError", "OSError", "FileNotFoundError", "BlockingIOError"}
-    by_name = {"raise a limit": {"ValueError"}, "start a thread": {"RuntimeError"}}
-    for name, value in zip(_DENIED, result.values, strict=True):
-        assert value.ok, (name, value)
-        assert value.value[0] in by_name.get(name, refused), (name, value)
-
-
-def test_raw_system_calls_are_denied(jail: Steps) -> None:
-    """ptrace, process_vm_readv, mount, bpf, io_uring_setup, unshare, keyctl, userfaultfd, ..."""
-    if os.uname().machine != "x86_64":
-        pytest.skip("these numbers are of x86_64")
-    source = (
-        "import ctypes\nlibc = ctypes.CDLL(None, use_errno=True)\n"
-        "def call(number):\n"
-        "    answer = libc.syscall(number, 0, 0, 0, 0, 0, 0)\n"
-        "    return answer, ctypes.get_errno()\n"
-    )
-    numbers = (101, 310, 165, 321, 425, 272, 250, 323, 317, 435, 438, 440)
-    result = jail.run(source, *(f"call({number})" for number in numbers))
-    assert [value.value for value in result.values] == [(-1, 1)] * len(numbers)
 
 
 def test_a_job_finds_nothing_of_other_jobs(jail: Steps) -> None:

@@ -1,4 +1,4 @@
-"""Verdicts on candidates: honest ones, wrong ones, and those that try to cheat."""
+"""Verdicts on candidates, honest ones and wrong ones; `test_judge_cheats.py` has the others."""
 
 from __future__ import annotations
 
@@ -146,64 +146,11 @@ def test_code_that_does_not_load_fails_every_test(
     assert verdict.messages == (verdict.error, verdict.error)
 
 
-_CHEATS = {
-    "equal to everything": (
-        "class Any:\n    __eq__ = lambda s, o: True\n    __hash__ = None\n"
-        "    __bool__ = lambda s: True\ndef add(a, b): return Any()"
-    ),
-    "an int that equals everything": (
-        "class Any(int):\n    __eq__ = lambda s, o: True\n    __hash__ = int.__hash__\n"
-        "def add(a, b): return Any(0)"
-    ),
-    "exit with success": "import sys\ndef add(a, b): sys.exit(0)",
-    "exit hard": "import os\ndef add(a, b): os._exit(0)",
-    "forge true into every handle": (
-        "import os\ndef add(a, b):\n    for fd in range(64):\n"
-        '        try: os.write(fd, b\'{"ok": true, "value": "true"}\\n\' * 9)\n'
-        "        except OSError: pass\n"
-    ),
-    "patch the runner": (
-        "import json, sys\nfor m in list(sys.modules.values()):\n"
-        "    if 'sandbox' in getattr(m, '__name__', ''):\n"
-        "        m.dumps = lambda v: 'true'\n"
-        "        m._evaluate = lambda *a: {'ok': True, 'value': 'true'}\n"
-        "def add(a, b): return True"
-    ),
-    "patch builtins": (
-        "import builtins\nbuiltins.bool = builtins.abs = lambda *a: True\n"
-        "def add(a, b): return True"
-    ),
-    "look for the expected value": (
-        "import gc, sys\n"
-        "def add(a, b):\n"
-        "    gc.unfreeze()\n"
-        "    frame, texts = sys._getframe(), []\n"
-        "    while frame: texts.append(repr(frame.f_locals)); frame = frame.f_back\n"
-        "    texts += [repr(o) for o in gc.get_objects() if type(o) in (dict, list, tuple)]\n"
-        "    expected = chr(50).join(['4', '4', '4', ''])\n"
-        "    return int(expected) if any(expected in text for text in texts) else 0"
-    ),
-}
-
-
-@pytest.mark.parametrize("cheat", _CHEATS)
-def test_cheats_do_not_pass(jail: Steps, cheat: str) -> None:
-    tests = ("assert add(212121, 212121) == 424242", "assert add(400000, 24242) == 424242")
-    verdict = _judge(jail, _CHEATS[cheat], "add", *tests)
-    assert verdict.passed == (False, False), verdict
-
-
-def test_the_search_for_expected_values_would_find_them(jail: Steps) -> None:
-    """The control of the last cheat: what is visible, an argument, it finds."""
-    cheat = _CHEATS["look for the expected value"]
-    assert _judge(jail, cheat, "add", "assert add(424242, 0) == 424242").all_passed
-
-
 def test_one_endless_call_leaves_the_earlier_verdicts(jail: Steps) -> None:
     candidate = "def f(x):\n    while x: pass\n    return x"
     verdict = _judge(jail, candidate, "f", "assert f(0) == 0", "assert f(1) == 1", timeout_s=0.5)
     assert verdict.passed == (True, False)
-    assert "f(1) failed: did not finish within 0.5 s" in verdict.messages[1]
+    assert "f(1) failed: did not finish within 0.5 s of processor time" in verdict.messages[1]
 
 
 def test_a_value_made_to_stall_the_comparison_only_fails(jail: Steps) -> None:

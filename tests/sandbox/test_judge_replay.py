@@ -1,4 +1,4 @@
-"""Tests that must run to know what they ask: loops, helpers, comprehensions; and cheats."""
+"""Tests that must run to know what they ask: loops, helpers, comprehensions."""
 
 from __future__ import annotations
 
@@ -80,31 +80,6 @@ def test_failures_say_why(jail: Steps, candidate: str, test: str, message: str) 
     assert verdict.passed[0] is False
     assert any(part in verdict.messages[0] for part in message.split("|")), verdict
     assert verdict.messages[0].startswith(test.strip())
-
-
-_CHEATS = {
-    "a helper of one's own": "def value(line, x): return 0\ndef f(line): return 7",
-    "equal to everything": "class A(int):\n    __eq__ = lambda s, o: True\nf = lambda *a: A(0)",
-    "patch the runner": (
-        "import builtins, random\nbuiltins.abs = lambda x: 0\n"
-        "random.randint = lambda a, b: 0\nimport math\nmath.fabs = lambda x: 0\nf = lambda *a: 0"
-    ),
-    "look for the tests": (
-        "import gc, sys\n"
-        "def f(*a):\n"
-        "    gc.unfreeze()\n"
-        "    texts = [repr(o) for o in gc.get_objects() if type(o) in (dict, list, tuple)]\n"
-        "    secret = chr(55) * 3 + '.0'\n"
-        "    return float(secret) if any(secret in text for text in texts) else 0"
-    ),
-}
-
-
-@pytest.mark.parametrize("cheat", _CHEATS)
-def test_cheats_do_not_pass(jail: Steps, cheat: str) -> None:
-    secret = "for i in range(3):\n    assert candidate([i, i]) == 777.0"
-    verdict = _judge(jail, _CHEATS[cheat], _HELPER, secret, setup=_VALUE)
-    assert verdict.passed == (False, False), verdict
 
 
 def test_plain_tests_beside_it_keep_their_verdicts(jail: Steps) -> None:

@@ -92,6 +92,7 @@ def test_evaluate_before_start_says_what_to_do() -> None:
         ({"timeout_s": 0}, "timeout_s: got 0"),
         ({"timeout_s": float("nan")}, "timeout_s: got nan"),
         ({"memory_mb": 1}, "memory_mb: got 1, expected at least 64"),
+        ({"wall_factor": 0.5}, "wall_factor: got 0.5, expected at least 1"),
         ({"mode": "none"}, "mode: got 'none', expected auto, jail or monty"),
     ],
 )
@@ -178,7 +179,7 @@ def test_a_job_under_which_two_zygotes_die_is_a_crash() -> None:
 
 
 _HOST = """
-import asyncio, sys
+import asyncio, signal, sys
 from aflow_grpo.sandbox.pool import Sandbox
 
 async def main():
@@ -186,6 +187,7 @@ async def main():
         print("mode", sandbox.mode, flush=True)
         await sandbox.evaluate("while True: pass", [], timeout_s=60)
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background jobs
 asyncio.run(main())
 """
 
@@ -241,27 +243,6 @@ def test_an_unusable_bubblewrap_is_done_without(
             return sandbox.mode
 
     assert asyncio.run(scenario()) == "jail"
-
-
-def test_ordinary_users_have_the_jail_too() -> None:
-    """Run by root, the check is done as an account without rights, by the system's Python."""
-    python = "/usr/bin/python3"
-    version = "import sys; sys.exit(sys.version_info < (3, 11))"
-    if os.geteuid() != 0:
-        pytest.skip("every other test of the jail is this test already")
-    if not Path(python).exists() or subprocess.run([python, "-c", version]).returncode:
-        pytest.skip("no system Python of 3.11 or later that another account could start")
-    code = _HOST.replace("while True: pass", "x = 1").replace("[], ", "['x'], ")
-    ran = subprocess.run(
-        [python, "-B", "-c", code],
-        cwd=_ROOT,
-        user=65534,
-        group=65534,
-        extra_groups=[],
-        capture_output=True,
-        timeout=30,
-    )
-    assert ran.stdout.startswith(b"mode jail"), ran
 
 
 def test_no_back_end_is_an_error_that_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,3 +100,6 @@ def test_numbers_are_those_of_the_kernel_headers(machine: str, header: str) -> N
     column = ARCHITECTURES[machine].column
     for name, numbers in {**ALLOWED, **CONDITIONAL}.items():
         assert found.get(name) == numbers[column], name
+    arch = ARCHITECTURES[machine]
+    timers = (found["timer_create"], found["timer_settime"])
+    assert timers == (arch.timer_create, arch.timer_settime)
