@@ -35,6 +35,7 @@ The update (`update.py`) adds these, under ``train/`` only.
 | ``skipped_update`` | 1 when no group had a signal, else 0 |
 | ``workflows`` | rollouts of the iteration, masked ones included |
 
+``train/cost_usd_total`` is the list cost since the run began, evaluations and fallbacks included.
 With `data.skip_too_long`, ``length/skipped_problems`` is how many problems the split lost to it.
 ``time/sample_s``, ``time/execute_s``, ``time/update_s`` are the seconds of the iteration's phases.
 """

@@ -261,7 +261,10 @@ class GRPOModule(L.LightningModule):
     def _count_cost(self, rollouts: Sequence[Rollout]) -> None:
         """Counted rollout by rollout in their order: the sum is the same to the bit every time."""
         self.cost_usd += fsum(
-            r.execution.usage.cost_usd + r.execution.fallback_usage.cost_usd for r in rollouts
+            r.completion.usage.cost_usd
+            + r.execution.usage.cost_usd
+            + r.execution.fallback_usage.cost_usd
+            for r in rollouts
         )
 
     def _check_idle(self) -> None:
