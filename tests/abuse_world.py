@@ -34,6 +34,13 @@ def _peak_mb(pid: int) -> float:
     return 0.0
 
 
+def _command(pid: int) -> bytes:
+    """How a process was started; empty when it is gone."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    return b""
+
+
 class World:
     """The host as seen by an attack: what it must not read, and what it must not touch.
 
@@ -58,9 +65,12 @@ class World:
         """Most memory of one process below this one, in MiB, while the world exists."""
 
     def _sample(self) -> None:
+        own = _command(os.getpid())
         while not self._ended.wait(0.02):
             for pid in descendants(os.getpid()):
-                self.peak_mb = max(self.peak_mb, _peak_mb(pid))
+                # Between fork and exec a child still counts as much as this process.
+                if _command(pid) != own:
+                    self.peak_mb = max(self.peak_mb, _peak_mb(pid))
 
     def open(self) -> None:
         """Put the secret into the environment and begin to watch."""

@@ -20,6 +20,7 @@ __all__ = [
     "Function",
     "WorkflowClass",
     "created_operator",
+    "dataset_of",
     "find_classes",
     "find_workflow",
     "imports_all_prompts",
@@ -138,6 +139,19 @@ class WorkflowClass:
         return next(stmt for stmt in reversed(found) if stmt.name == "__call__")
 
     @cached_property
+    def problem_parameter(self) -> str:
+        """The parameter of `__call__` that takes the problem: the first one, whatever its name.
+
+        Where a `problem` is read that nothing binds, no other name will do.
+        """
+        names = [argument.arg for argument in self.call.args.args][1:2]
+        if names in ([], ["entry_point"]) or (
+            "problem" not in self.bound_names and self.reads("problem")
+        ):
+            return "problem"
+        return names[0]
+
+    @cached_property
     def operators(self) -> dict[str, OperatorSpec]:
         """Attribute on `self` -> operator.
 
@@ -252,6 +266,17 @@ class WorkflowClass:
             for alias in node.names
             if alias.name.split(".")[-1] in lasts and (alias.asname or "." not in alias.name)
         )
+
+
+def dataset_of(tree: ast.Module) -> str | None:
+    """The dataset in the path of AFlow's import lines (`workspace.GSM8K.workflows...`)."""
+    for node in tree.body:
+        paths = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        paths += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        for parts in (path.split(".") for path in paths):
+            if "workflows" in parts[1:]:
+                return parts[parts.index("workflows", 1) - 1]
+    return None
 
 
 def imports_all_prompts(tree: ast.Module) -> bool:

@@ -27,10 +27,12 @@ from aflow_grpo.workflow.contract import OperatorSet
 from aflow_grpo.workflow.limits import InterpreterLimits
 from aflow_grpo.workflow.prelude import (
     HOST_FUNCTION,
+    SYNTAX_FUNCTION,
     all_prompts_code,
     operator_names,
     prelude_code,
 )
+from aflow_grpo.workflow.syntax import SourceError, parse_source
 
 __all__ = ["CallOperator", "Drive", "GetCost", "Program", "Stopped"]
 
@@ -114,6 +116,7 @@ class Drive:
         self._get_cost = get_cost
         self._operators = operators
         self._issued = 0
+        self._parsed_chars = 0
         self.calls_made = 0
         """Operator calls made so far."""
         self.operator_faults: dict[str, FaultKind] = {}
@@ -179,6 +182,8 @@ class Drive:
         """Takes note of an operator call, or refuses any other one."""
         if snapshot.is_os_function:
             return await snapshot.resume_not_handled()
+        if snapshot.function_name == SYNTAX_FUNCTION:
+            return await snapshot.resume({"return_value": self._syntax(snapshot)})
         if snapshot.function_name != HOST_FUNCTION:
             message = f"name '{snapshot.function_name}' is not defined"
             return await snapshot.resume({"exc_type": "NameError", "message": message})
@@ -208,6 +213,24 @@ class Drive:
                     bound = bind_arguments(spec, positional, keywords, self._prompts, limit)
                     return attribute, bound
         raise BindError(f"{HOST_FUNCTION} is not for workflows; await an operator instead")
+
+    def _syntax(self, snapshot: AsyncFunctionSnapshot) -> list[Any] | None:
+        """What is wrong with a text as Python, for a workflow that asks; never run, only parsed.
+
+        Raises:
+            Stopped: When it has asked about more text than one operator call may have.
+        """
+        match snapshot.args:
+            case (str(text), compiled):
+                self._parsed_chars += len(text)
+                if self._parsed_chars > self._limits.max_argument_chars:
+                    raise Stopped(Finding(FaultKind.TIME_LIMIT, "it parsed more text than allowed"))
+                try:
+                    parse_source(text, compiled=bool(compiled))
+                except SourceError as error:
+                    return [error.message, error.line]
+                return None
+        return ["it is no text", None]
 
     async def _round(self, ready: Mapping[int, _Call]) -> dict[int, ExternalSettledResult]:
         """Makes all calls of a round at once; their results in the order of the calls."""

@@ -69,12 +69,12 @@ _BUILTINS = """
     ArithmeticError AssertionError AttributeError BaseException ConnectionError DeprecationWarning
     EOFError Ellipsis EnvironmentError Exception False FileExistsError FileNotFoundError IOError
     ImportError IndexError IsADirectoryError KeyError KeyboardInterrupt LookupError MemoryError
-    ModuleNotFoundError NameError None NotADirectoryError NotImplemented NotImplementedError
-    OSError OverflowError PermissionError RecursionError RuntimeError RuntimeWarning
-    StopAsyncIteration StopIteration SyntaxError SystemError SystemExit TimeoutError True TypeError
-    UnboundLocalError UnicodeDecodeError UnicodeEncodeError UnicodeError UserWarning ValueError
-    Warning ZeroDivisionError __debug__ __doc__ __name__ abs all any ascii bin bool bytes callable
-    chr classmethod complex dict divmod enumerate filter float format frozenset getattr hasattr
+    ModuleNotFoundError NameError None NotADirectoryError NotImplemented NotImplementedError OSError
+    OverflowError PermissionError RecursionError RuntimeError RuntimeWarning StopAsyncIteration
+    StopIteration SyntaxError SystemError SystemExit TimeoutError True TypeError UnboundLocalError
+    UnicodeDecodeError UnicodeEncodeError UnicodeError UserWarning ValueError Warning
+    ZeroDivisionError __debug__ __doc__ __name__ abs all any ascii bin bool bytes callable chr
+    classmethod compile complex dict divmod enumerate filter float format frozenset getattr hasattr
     hash hex id int isinstance iter len list map max min next object oct ord pow print property
     range repr reversed round set setattr slice sorted staticmethod str sum super tuple type zip
 """
@@ -92,7 +92,6 @@ FORBIDDEN_NAMES: dict[str, str] = {
     "open": "A workflow has no files.",
     "eval": "Text is never run as code; use the programmer operator.",
     "exec": "Text is never run as code; use the programmer operator.",
-    "compile": "Text is never run as code; use the programmer operator.",
     "__import__": "Imports are statements here.",
     "globals": "There is no introspection.",
     "locals": "There is no introspection.",

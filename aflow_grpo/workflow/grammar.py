@@ -21,7 +21,7 @@ from aflow_grpo.workflow.features import (
 )
 from aflow_grpo.workflow.rules import found
 
-__all__ = ["AFLOW_ROOTS", "check_grammar", "is_standard_import"]
+__all__ = ["AFLOW_ROOTS", "check_grammar", "is_standard_import", "is_tried_import"]
 
 AFLOW_ROOTS = frozenset({"workspace", "scripts", "metagpt", "operator", "operators", "prompt"})
 """First parts of the module paths in AFlow's graph files; their imports are dropped."""
@@ -99,6 +99,8 @@ def _check_imports(workflow: WorkflowClass) -> Iterator[Finding]:
             if root in KNOWN_MODULES and root not in AFLOW_ROOTS:
                 yield from _check_members(node, module)
             elif root not in AFLOW_ROOTS and not module.startswith("."):
+                if is_tried_import(node, workflow.parents.get(node)):
+                    continue
                 names = _bound_names(node, module)
                 missing.update(dict.fromkeys(names, module))
                 if not any(_used(name, workflow) for name in names):
@@ -107,6 +109,20 @@ def _check_imports(workflow: WorkflowClass) -> Iterator[Finding]:
     for name, module in missing.items():
         if name not in workflow.bound_names:
             yield from _check_use(name, module, workflow)
+
+
+def is_tried_import(node: ast.Import | ast.ImportFrom, parent: ast.AST | None) -> bool:
+    """Whether it is an import of a missing module whose failure the workflow catches."""
+    if not isinstance(parent, ast.Try) or node not in parent.body:
+        return False
+    roots = {module.lstrip(".").split(".")[0] for module in _modules(node)}
+    caught = {
+        getattr(part, "id", "")
+        for handler in parent.handlers
+        for part in ast.walk(handler.type or ast.Name("Exception", ast.Load()))
+    }
+    known = KNOWN_MODULES | AFLOW_ROOTS | {""}
+    return not roots & known and bool(caught & {"ImportError", "ModuleNotFoundError", "Exception"})
 
 
 def _bound_names(node: ast.Import | ast.ImportFrom, module: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Runs a workflow in `pydantic-monty`: a Python subset in a worker process of its own.
 
-Workers have an empty environment and no files, network or clock; the only way out is one external
-function, through which the host makes operator calls. What a workflow does wrong ends as a `Fault`
+Workers have an empty environment and no files, network or clock; the only ways out are the external
+functions through which the host makes operator calls and parses texts (`ast.parse`; never run).
+What a workflow does wrong ends as a `Fault`
 on the `Outcome`; `Unavailable`, cancellation and bugs of ours propagate.
 
 Determinism: the program runs until every task of it waits for operators; these calls form a round.
@@ -33,7 +34,7 @@ from pydantic_monty import AsyncMonty, MontyError, OSPolicy, ResourceLimits
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.records import Finding, WorkflowSource
 from aflow_grpo.workflow.adapter import adapt
-from aflow_grpo.workflow.anatomy import find_workflow, imports_all_prompts
+from aflow_grpo.workflow.anatomy import dataset_of, find_workflow, imports_all_prompts
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.drive import CallOperator, Drive, GetCost, Program, Stopped
 from aflow_grpo.workflow.faults import fault_of, source_fault
@@ -188,7 +189,7 @@ def _program(graph_code: str, longest_answer: int, operators: OperatorSet) -> Pr
     workflow = find_workflow(adapted.tree, operators)
     if isinstance(workflow, Finding):
         return workflow
-    driver = driver_code(workflow, longest_answer)
+    driver = driver_code(workflow, longest_answer, dataset_of(tree))
     return Program(adapted, driver, all_prompts=imports_all_prompts(tree))
 
 

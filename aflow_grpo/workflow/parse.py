@@ -26,6 +26,7 @@ from aflow_grpo.workflow.parse_files import (
     TwoFiles,
     fences,
     find_files,
+    is_prompt_file,
     prompt_constants,
     unfenced,
 )
@@ -154,7 +155,7 @@ def _prompts_of(given: Any, key: str) -> dict[str, str] | Finding:
     """Prompts from an object, or from the text of a prompt file."""
     if isinstance(given, str):
         constants = prompt_constants(given)
-        if isinstance(constants, dict) and (constants or not given.strip()):
+        if isinstance(constants, dict) and (constants or is_prompt_file(given)):
             return constants
         if isinstance(constants, Finding) and key != PROMPT_KEYS[0]:
             return constants

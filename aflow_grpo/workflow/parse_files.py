@@ -4,8 +4,9 @@ Three ways of writing it are told apart: tags (``<graph>``, ``<prompt>``, as AFl
 writes), fenced blocks that are named or of which one holds only constants, and comment lines that
 name the files. The prompt file is read, never run: what its constants are must be visible in it.
 
-Not covered: constants that are no text, that are computed by calls other than `dedent`, `join`
-and the strip methods, and functions in the prompt file. A workflow that names one is rejected for a
+Not covered: constants that are no text, that are computed by calls other than `dedent`, `join`,
+`format`, `replace` and the strip methods, and functions in the prompt file. A
+workflow that names one is rejected for a
 prompt that is not defined.
 """
 
@@ -16,6 +17,7 @@ import inspect
 import re
 import textwrap
 from dataclasses import replace
+from string import Formatter
 from typing import NamedTuple
 
 from aflow_grpo.records import Finding
@@ -28,6 +30,7 @@ __all__ = [
     "TwoFiles",
     "fences",
     "find_files",
+    "is_prompt_file",
     "prompt_constants",
     "unfenced",
 ]
@@ -238,6 +241,19 @@ def prompt_constants(code: str) -> dict[str, str] | Finding:
     return known
 
 
+def is_prompt_file(code: str) -> bool:
+    """Whether Python without any constant may be a prompt file: comments, imports, a docstring."""
+    try:
+        body = parse_source(_inside(code)).body
+    except SourceError:
+        return False
+    return all(
+        not isinstance(node, ast.Expr)
+        or (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))
+        for node in body
+    )
+
+
 def _at_line(rule: str, message: str, code: str, error: SourceError) -> Finding:
     finding = found(rule, message, error.line)
     lines = code.split("\n")
@@ -248,7 +264,7 @@ def _at_line(rule: str, message: str, code: str, error: SourceError) -> Finding:
 
 def _bindings(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
     if isinstance(statement, ast.Assign):
-        return [(t.id, statement.value) for t in statement.targets if isinstance(t, ast.Name)]
+        return [pair for t in statement.targets for pair in _pairs(t, statement.value)]
     if isinstance(statement, ast.AnnAssign) and statement.value is not None:
         target, value = statement.target, statement.value
     elif isinstance(statement, ast.AugAssign):
@@ -258,6 +274,19 @@ def _bindings(statement: ast.stmt) -> list[tuple[str, ast.expr]]:
     else:
         return []
     return [(target.id, value)] if isinstance(target, ast.Name) else []
+
+
+def _pairs(target: ast.expr, value: ast.expr) -> list[tuple[str, ast.expr]]:
+    """Name and value of `a = x`, or of each in `a, b = x, y`."""
+    if isinstance(target, ast.Name):
+        return [(target.id, value)]
+    if isinstance(target, ast.Tuple):
+        values = value.elts if isinstance(value, ast.Tuple) else []
+        if len(values) != len(target.elts):
+            values = [ast.Constant(None)] * len(target.elts)
+        pairs = zip(target.elts, values, strict=True)
+        return [(t.id, v) for t, v in pairs if isinstance(t, ast.Name)]
+    return []
 
 
 def _text(node: ast.expr, known: dict[str, str]) -> str | None:
@@ -311,9 +340,31 @@ def _called(node: ast.Call, known: dict[str, str]) -> str | None:
         if isinstance(items, (ast.List, ast.Tuple)):
             between = [part for item in items.elts for part in (separator, item)]
             return _joined(between[1:], known)
+    if name in ("format", "replace") and isinstance(node.func, ast.Attribute):
+        return _filled(node.func, node, known)
     if isinstance(node.func, ast.Attribute) and not (node.args or node.keywords):
         text = _text(node.func.value, known)
         if text is not None and name in ("strip", "lstrip", "rstrip"):
             stripped: str = getattr(text, name)()
             return stripped
     return None
+
+
+def _filled(function: ast.Attribute, node: ast.Call, known: dict[str, str]) -> str | None:
+    """`x.format(y, z=w)` with plain fields only, and `x.replace(y, z)`."""
+    texts = [_text(part, known) for part in (function.value, *node.args)]
+    named = {keyword.arg: _text(keyword.value, known) for keyword in node.keywords}
+    if None in texts or None in named or None in named.values():
+        return None
+    template, *given = [str(text) for text in texts]
+    if function.attr == "replace":
+        fits = len(given) == 2 and given[0] and not named
+        return template.replace(given[0], given[1]) if fits else None
+    try:
+        fields = [part[1:] for part in Formatter().parse(template) if part[1] is not None]
+        plain = all(str(f).isidentifier() or not f for f, _, _ in fields)
+        if not plain or any(spec or conversion for _, spec, conversion in fields):
+            return None
+        return template.format(*given, **{str(name): text for name, text in named.items()})
+    except (ValueError, KeyError, IndexError):
+        return None

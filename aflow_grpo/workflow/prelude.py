@@ -3,7 +3,8 @@
 `prelude_code` runs before the graph code and defines the operators, `self.llm` and what AFlow's
 import lines would bring; `driver_code` runs after it, creates the workflow and returns its outcome
 as plain texts. Each operator awaits one external function, `_host_operator`, which the host
-answers with the operator's result and the cost so far; no host object ever enters.
+answers with the operator's result and the cost so far; a second one, `_host_syntax`, says whether a
+text is Python. No host object ever enters.
 """
 
 from __future__ import annotations
@@ -15,10 +16,20 @@ from keyword import iskeyword
 from aflow_grpo.workflow.anatomy import WorkflowClass
 from aflow_grpo.workflow.contract import OperatorSet
 
-__all__ = ["HOST_FUNCTION", "all_prompts_code", "driver_code", "operator_names", "prelude_code"]
+__all__ = [
+    "HOST_FUNCTION",
+    "SYNTAX_FUNCTION",
+    "all_prompts_code",
+    "driver_code",
+    "operator_names",
+    "prelude_code",
+]
 
 HOST_FUNCTION = "_host_operator"
-"""Name of the one external function; called as (attribute, positional, keywords)."""
+"""Name of the external function for operators; called as (attribute, positional, keywords)."""
+
+SYNTAX_FUNCTION = "_host_syntax"
+"""Name of the one that says what is wrong with a Python text: [message, line], or nothing."""
 
 _PRELUDE = f"""
 import asyncio
@@ -31,7 +42,8 @@ class _Llm:
     def __init__(self):
         self.cost_manager = _CostManager()
     def get_usage_summary(self):
-        return {{"total_cost": self.cost_manager.total_cost}}
+        total = self.cost_manager.total_cost
+        return dict(total_cost=total, total_input_tokens=0, total_output_tokens=0)
 
 _llm = _Llm()
 CostManager = _CostManager
@@ -118,7 +130,7 @@ def all_prompts_code(names: Iterable[str]) -> str:
     return "".join(f"{name} = prompt_custom.{name}\n" for name in public)
 
 
-def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
+def driver_code(workflow: WorkflowClass, longest_answer: int, dataset: str | None = None) -> str:
     """Creates the workflow and runs it; takes the inputs `_problem`, `_entry_point`, `_prompts`.
 
     Its value is a pair of texts: ``answer`` and the answer, or what is wrong with the return value
@@ -127,6 +139,7 @@ def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
     Args:
         workflow: The class to run.
         longest_answer: In characters.
+        dataset: What `__init__` gets as `dataset`.
     """
     name = workflow.node.name
     known = workflow.known_attributes - {"llm", "prompts"}
@@ -137,18 +150,19 @@ def driver_code(workflow: WorkflowClass, longest_answer: int) -> str:
             for spec in workflow.offered.specs
             if spec.attribute not in known
         ]
-    parameters = [argument.arg for argument in workflow.call.args.args]
-    arguments = ['"problem": _problem']
+    signature = workflow.call.args
+    parameters = [argument.arg for argument in (*signature.args, *signature.kwonlyargs)]
+    arguments = [f'"{workflow.problem_parameter}": _problem']
     if "entry_point" in parameters:
         arguments.append('"entry_point": _entry_point')
-    lines.append(f"_workflow = {name}({_creation_arguments(workflow)})")
+    lines.append(f"_workflow = {name}({_creation_arguments(workflow, dataset)})")
     if "prompts" not in workflow.assigned_attributes:
         lines.append("_workflow.prompts = _prompts")
     lines.append(f"await _outcome(_workflow, {{{', '.join(arguments)}}}, {longest_answer})")
     return "\n".join(lines) + "\n"
 
 
-def _creation_arguments(workflow: WorkflowClass) -> str:
+def _creation_arguments(workflow: WorkflowClass, dataset: str | None) -> str:
     """What `__init__` gets, by name: (name, llm_config, dataset) in AFlow's convention."""
     init = workflow.methods.get("__init__")
     if init is None:
@@ -161,12 +175,13 @@ def _creation_arguments(workflow: WorkflowClass) -> str:
         for argument, default in zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True)
         if default is None
     ]
-    return ", ".join(
-        [_creation_value(n) for n in names] + [f"{n}={_creation_value(n)}" for n in keyword_only]
-    )
+    values = {n: _creation_value(n, dataset) for n in [*names, *keyword_only]}
+    return ", ".join([values[n] for n in names] + [f"{n}={values[n]}" for n in keyword_only])
 
 
-def _creation_value(parameter: str) -> str:
+def _creation_value(parameter: str, dataset: str | None) -> str:
     if "llm" in parameter:
         return "_llm"
+    if parameter == "dataset":
+        return repr(dataset)
     return '"workflow"' if parameter == "name" else "None"

@@ -1,7 +1,8 @@
 """What a workflow does with operators' results: dictionaries with the contract's keys.
 
 A value is followed only where it is surely a result (`uses.Names.results`), so a name that is also
-bound to something else is left to the run.
+bound to something else is left to the run. So is a value that the workflow itself has asked about
+(`guards`).
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from aflow_grpo.records import Finding
 from aflow_grpo.workflow.anatomy import WorkflowClass
 from aflow_grpo.workflow.calls import argument_pairs
+from aflow_grpo.workflow.guards import is_guarded
 from aflow_grpo.workflow.rules import found
 from aflow_grpo.workflow.spec import OperatorSpec
 from aflow_grpo.workflow.uses import Names, OperatorUse
@@ -33,7 +35,7 @@ def check_results(
     for attribute in workflow.every(ast.Attribute):
         if attribute.attr not in _DICT_METHODS and not attribute.attr.startswith("__"):
             specs = names.results(attribute.value)
-            if specs:
+            if specs and not is_guarded(attribute.value, workflow):
                 message = f"`.{attribute.attr}` of what {_of(specs)} returns, a dictionary with"
                 message += f" {_keys(specs)}"
                 yield found(
@@ -45,13 +47,17 @@ def check_results(
                 (operation.left, operation.right),
                 (operation.right, operation.left),
             ):
-                if names.results(side) and not names.results(other):
-                    yield _whole(names.results(side), side, "added to a text")
+                specs = names.results(side)
+                if specs and not names.results(other) and not is_guarded(side, workflow):
+                    yield _whole(specs, side, "added to a text")
     for use in uses:
         for parameter, value in argument_pairs(use):
-            if parameter.type == "str" and not parameter.as_text and names.results(value):
+            if parameter.type != "str" or parameter.as_text:
+                continue
+            specs = names.results(value)
+            if specs and not is_guarded(value, workflow):
                 where = f"given as `{parameter.name}` of `{use.spec.attribute}`"
-                yield _whole(names.results(value), value, where)
+                yield _whole(specs, value, where)
 
 
 def _check_key(node: ast.Subscript, names: Names, workflow: WorkflowClass) -> Iterator[Finding]:
@@ -60,6 +66,8 @@ def _check_key(node: ast.Subscript, names: Names, workflow: WorkflowClass) -> It
     if not specs or any(key in {k.name for k in spec.returns} for spec in specs):
         return
     if isinstance(key, str) and _assigned(node, key, workflow):
+        return
+    if is_guarded(node.value, workflow):
         return
     message = f"key {key!r:.40} is not in what {_of(specs)} returns: {_keys(specs)}"
     yield found("unknown-key", message, node, _key_hint(str(key), specs))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 from typing import Any, cast
 
+from aflow_grpo.workflow.grammar import is_tried_import
 from aflow_grpo.workflow.inside import part_name
 from aflow_grpo.workflow.rewrite_blocks import (
     collecting,
@@ -18,11 +19,12 @@ from aflow_grpo.workflow.rewrite_blocks import (
 )
 from aflow_grpo.workflow.rewrite_classes import ClassRewriter
 from aflow_grpo.workflow.rewrite_errors import expression, with_heirs
-from aflow_grpo.workflow.rewrite_names import Imports, name_node, stored_names
+from aflow_grpo.workflow.rewrite_names import Imports, name_node, raised_import, stored_names
 from aflow_grpo.workflow.rewrite_tables import (
     ALIASES,
     BUILTINS,
     CLASS_METHODS,
+    ERROR_FIELDS,
     ERRORS,
     LISTS,
     METHODS,
@@ -52,6 +54,10 @@ class CodeRewriter(ast.NodeTransformer):
                     nodes.append(child)
                     self._parents[child] = node
         self._stored = stored_names(nodes)
+        self._stored |= {"compile"} & {
+            n.asname or n.name for n in nodes if isinstance(n, ast.alias)
+        }
+        self._errors = {n.name for n in nodes if isinstance(n, ast.ExceptHandler)}
         self.imports = Imports(nodes, self._stored)
         self._has_tasks = any(
             (isinstance(n, ast.Attribute) and n.attr in TASKS)
@@ -89,10 +95,14 @@ class CodeRewriter(ast.NodeTransformer):
 
     def visit_Import(self, node: ast.Import) -> ast.stmt | list[ast.stmt]:
         statements = self.imports.rewrite_import(node)
+        if is_tried_import(node, self._parents.get(node)):
+            return raised_import(node)
         return node if statements == [node] else statements or ast.copy_location(ast.Pass(), node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.stmt | list[ast.stmt]:
         statements = self.imports.rewrite_from(node)
+        if is_tried_import(node, self._parents.get(node)):
+            return raised_import(node)
         self.needed |= self.imports.needed
         return node if statements == [node] else statements or ast.copy_location(ast.Pass(), node)
 
@@ -127,6 +137,9 @@ class CodeRewriter(ast.NodeTransformer):
             return ast.Call(name_node("type"), [self.visit(node.value)], [])
         if node.attr == "__name__":
             return self._read_name(node)
+        if node.attr in ERROR_FIELDS and getattr(node.value, "id", None) in self._errors:
+            field = [ast.Constant(node.attr), expression(f"lambda _o: _o.{node.attr}")]
+            return ast.Call(self._part("", "error_field"), [node.value, *field], [])
         if node.attr in self._classes.getters:
             getter = ast.Constant(f"_property_{node.attr}")
             read = expression(f"lambda _o: _o.{node.attr}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from aflow_grpo.workflow.grammar import is_standard_import
 from aflow_grpo.workflow.inside import PARTLY, PROVIDED, part_name
 
-__all__ = ["Imports", "imported_value", "name_node", "stored_names"]
+__all__ = ["Imports", "imported_value", "name_node", "raised_import", "stored_names"]
 
 _PLAIN_TYPES = {
     "List": "list", "Dict": "dict", "Set": "set", "FrozenSet": "frozenset", "Tuple": "tuple",
@@ -148,6 +148,14 @@ class Imports:
         for statement in made:
             ast.copy_location(statement, node)
         return made
+
+
+def raised_import(node: ast.Import | ast.ImportFrom) -> ast.stmt:
+    """What an import of a missing module does."""
+    module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+    message = ast.Constant(f"No module named {module!r}")
+    raised = ast.Raise(ast.Call(name_node("ModuleNotFoundError"), [message], []))
+    return ast.copy_location(raised, node)
 
 
 def _assigned(name: str, value: ast.expr) -> ast.Assign:

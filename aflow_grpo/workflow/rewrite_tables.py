@@ -7,6 +7,7 @@ __all__ = [
     "BUILTINS",
     "CLASS_METHODS",
     "ERRORS",
+    "ERROR_FIELDS",
     "LISTS",
     "METHODS",
     "TASKS",
@@ -14,7 +15,7 @@ __all__ = [
     "VALUES",
 ]
 
-BUILTINS = frozenset({"hasattr", "callable", "ascii"})
+BUILTINS = frozenset({"hasattr", "callable", "ascii", "compile"})
 """Builtins with a part of their own."""
 ALIASES = {
     "IOError": "OSError", "EnvironmentError": "OSError", "ConnectionError": "OSError",
@@ -49,6 +50,8 @@ VALUES = frozenset(
     }
 )  # fmt: skip
 """Methods of builtin types that are worth passing around as values."""
+ERROR_FIELDS = frozenset({"msg", "lineno", "colno", "pos"})
+"""Attributes of errors that the interpreter tells in their text only."""
 TYPE_NAMES = frozenset(
     {"str", "list", "dict", "set", "frozenset", "tuple", "int", "float", "bytes"}
 )

@@ -222,8 +222,10 @@ def _check_signatures(workflow: WorkflowClass) -> Iterator[Finding]:
         for argument, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
         if default is None
     ]
-    fits = names[:2] == ["self", "problem"] and not arguments.posonlyargs
-    if call.decorator_list or not fits or set(required) - {"self", "problem", "entry_point"}:
+    fits = names[:1] == ["self"] and workflow.problem_parameter in names
+    fits = fits and not arguments.posonlyargs
+    known = {"self", workflow.problem_parameter, "entry_point"}
+    if call.decorator_list or not fits or set(required) - known:
         given = "decorated" if call.decorator_list else f"({ast.unparse(arguments):.80})"
         message = f"`__call__` is {given}; expected (self, problem) or (self, problem, entry_point)"
         yield found("bad-signature", message, call)

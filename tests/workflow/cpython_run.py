@@ -135,9 +135,10 @@ async def called(namespace: dict[str, Any], calls: Calls, operators: dict[str, A
             if not hasattr(kind, spec.attribute):
                 setattr(kind, spec.attribute, operators[spec.name]())
         workflow = kind()
-    names = kind.__call__.__code__.co_varnames[: kind.__call__.__code__.co_argcount]
-    given = {"problem": PROBLEM} | ({"entry_point": ENTRY_POINT} if "entry_point" in names else {})
-    answer, _ = await workflow(**given)
+    code = kind.__call__.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    given = {"entry_point": ENTRY_POINT} if "entry_point" in names else {}
+    answer, _ = await workflow(PROBLEM, **given)
     return str(answer)
 
 

@@ -27,7 +27,6 @@ ANY_ORDER = {"as completed"}
 """Workflows whose calls CPython itself makes in no particular order."""
 DIFFERENCES = {
     "RuntimeError etc": "ConnectionError is OSError",
-    "ast parse": "of ast only literal_eval is there",
     "base64": "no such module",
     "bool dunder": "an object's own __bool__ counts in bool(), not in conditions",
     "bytes": "bytes of a list",

@@ -91,6 +91,16 @@ FAULTS: dict[str, tuple[str, FaultKind, str, int | None]] = {
     ),
     "recursion": (call("def f(): return f()", "return f(), 0"), K.RECURSION_LIMIT, "deeper", 3),
     "endless loop": (call("while True: pass"), K.TIME_LIMIT, "longer than allowed", None),
+    "texts parsed without end": (
+        call(
+            "while True:",
+            "    try: compile('x = 1\\n' * 5000, 'x', 'exec')",
+            "    except Exception: pass",
+        ),
+        K.TIME_LIMIT,
+        "parsed more text",
+        None,
+    ),
     "endless loop that catches": (
         call(
             "while True:", "    try:", "        while True: pass", "    except TimeoutError: pass"

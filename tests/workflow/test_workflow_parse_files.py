@@ -105,6 +105,30 @@ def test_the_prompt_reaches_the_operator(text: str) -> None:
     assert host.calls[0][2]["instruction"] == SOLVE
 
 
+@pytest.mark.parametrize(
+    "prompt",
+    [
+        '# XXX_PROMPT = """\n#\n# Solve it.\n#\n# """',
+        '"""No prompts yet."""',
+        "from typing import Literal",
+        'FEW_SHOT = ["a", "b"]',
+    ],
+)
+def test_a_prompt_file_without_texts_is_no_prompts(prompt: str) -> None:
+    graph = GRAPH.replace("prompt_custom.SOLVE_PROMPT", '""')
+    for text in (
+        f"<graph>\n{graph}\n</graph>\n<prompt>\n{prompt}\n</prompt>",
+        json.dumps({"graph": graph, "prompt": prompt}),
+    ):
+        result = parse_completion(text)
+        assert result.source is not None and result.source.prompts == {}
+        assert not rejections(validate(result.source, "math"))
+    result = parse_completion(f"<graph>\n{GRAPH}\n</graph>\n<prompt>\n{prompt}\n</prompt>")
+    assert result.source is not None
+    (finding,) = rejections(validate(result.source, "math"))
+    assert (finding.kind, finding.line) == (FaultKind.UNKNOWN_PROMPT, 16)
+
+
 def test_an_empty_prompt_file_is_no_prompts() -> None:
     source = parse_completion(f"<graph>\n{GRAPH}</graph>\n<prompt>\n</prompt>").source
     assert source is not None and source.prompts == {}
@@ -170,6 +194,16 @@ def test_code_that_only_mentions_the_files_is_one_file() -> None:
         ("A = 'x'\nB: str = A + 'y'\nB += 'z'", {"A": "x", "B": "xyz"}),
         ("A = 'x'\nB = f'{A}-{{}}'", {"A": "x", "B": "x-{}"}),
         ("import textwrap\nA = textwrap.dedent('''\n  x\n  y''').strip()", {"A": "x\ny"}),
+        (
+            "A = '{x}-{}'\nB = A.format('y', x='z')\nC = A.replace('{}', B)",
+            {
+                "A": "{x}-{}",
+                "B": "z-y",
+                "C": "{x}-z-y",
+            },
+        ),
+        ("A = '{x:>9}{y.z}'\nB = A.format(x='x', y='y')\nC = A.format(x=1)", {"A": "{x:>9}{y.z}"}),
+        ("A, B = 'x', 'y'\nC, D = 'z'", {"A": "x", "B": "y"}),
         ("A = B = 'x'", {"A": "x", "B": "x"}),
         ("A = 'x'\nA = 3", {}),
         ("A = ['x']\nB = open('f').read()\nC = f'{D}'\nD = f('x')", {}),

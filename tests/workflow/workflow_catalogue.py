@@ -158,7 +158,7 @@ FAULTY: dict[str, tuple[str, FaultKind, int | None]] = {
     ),
     "no problem": ("class W:\n    async def __call__(self): return 1, 0\n", K.BAD_SIGNATURE, 2),
     "misnamed": (
-        "class W:\n    async def __call__(self, question): return 1, 0\n",
+        "class W:\n    async def __call__(self, question): return problem, 0\n",
         K.BAD_SIGNATURE,
         2,
     ),

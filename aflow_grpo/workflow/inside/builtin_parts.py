@@ -7,7 +7,13 @@ same code runs under CPython, which is how it is tested.
 
 from __future__ import annotations
 
-from typing import Any
+import re
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+
+    def _host_syntax(source: Any, compiled: bool) -> Any: ...
+
 
 _UNBOUND = (str, list, dict, set, frozenset, tuple, int, float, bytes)
 _TEXT_METHODS = (
@@ -156,6 +162,43 @@ def _del_item(owner: Any, key: Any) -> None:
         owner.__delitem__(key)
     else:
         owner.pop(key)
+
+
+class _Parsed:
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+
+
+def _compile(source: Any, filename: Any, mode: str = "exec", *args: Any, **options: Any) -> Any:
+    wrong = _host_syntax(source, True)
+    if wrong is None:
+        return _Parsed("code")
+    where = "" if wrong[1] is None else f" ({filename}, line {wrong[1]})"
+    raise SyntaxError(wrong[0] + where)
+
+
+def _ast_parse(source: Any, filename: str = "<unknown>", *args: Any, **options: Any) -> Any:
+    wrong = _host_syntax(source, False)
+    if wrong is None:
+        return _Parsed("tree")
+    where = "" if wrong[1] is None else f" ({filename}, line {wrong[1]})"
+    raise SyntaxError(wrong[0] + where)
+
+
+def _error_field(error: Any, name: str, read: Any) -> Any:
+    if hasattr(error, name) or not isinstance(error, (SyntaxError, ValueError)):
+        return read(error)
+    json = re.search(r"^(.*): line (\d+) column (\d+) \(char (\d+)\)$", str(error), re.DOTALL)
+    if json:
+        groups = json.groups()
+        kinds = {"msg": 0, "lineno": 1, "colno": 2, "pos": 3}
+        return groups[0] if name == "msg" else int(groups[kinds[name]])
+    syntax = re.search(r"^(.*) \([^()]*, line (\d+)\)$", str(error), re.DOTALL)
+    if isinstance(error, SyntaxError) and name in ("msg", "lineno"):
+        if name == "msg":
+            return syntax.group(1) if syntax else str(error)
+        return int(syntax.group(2)) if syntax else None
+    return read(error)
 
 
 class _Lazy:
