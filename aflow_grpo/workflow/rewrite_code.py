@@ -12,11 +12,7 @@ from typing import Any, cast
 
 from aflow_grpo.workflow.grammar import is_tried_import
 from aflow_grpo.workflow.inside import part_name
-from aflow_grpo.workflow.rewrite_blocks import (
-    collecting,
-    entered_and_left,
-    is_finite_generator,
-)
+from aflow_grpo.workflow.rewrite_blocks import collecting, entered_and_left, is_finite_generator
 from aflow_grpo.workflow.rewrite_classes import ClassRewriter
 from aflow_grpo.workflow.rewrite_errors import expression, with_heirs
 from aflow_grpo.workflow.rewrite_names import Imports, name_node, raised_import, stored_names
