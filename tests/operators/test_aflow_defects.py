@@ -7,7 +7,7 @@ import builtins
 import dataclasses
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -35,20 +35,6 @@ BAD = "def add(a, b):\n    return a - b"
 
 def fenced(code: str) -> str:
     return f"```python\n{code}\n```"
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def sandbox(runner: asyncio.Runner) -> Iterator[Sandbox]:
-    sandbox = Sandbox(workers=1)
-    runner.run(sandbox.start())
-    yield sandbox
-    runner.run(sandbox.aclose())
 
 
 class Scene:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from decimal import Decimal
 from fractions import Fraction
 from typing import Any
@@ -32,20 +32,6 @@ PROBLEM = Problem(
 )
 GOOD = "def add(a, b):\n    return a + b"
 BAD = "def add(a, b):\n    return a - b"
-
-
-@pytest.fixture(scope="module")
-def runner() -> Iterator[asyncio.Runner]:
-    with asyncio.Runner() as runner:
-        yield runner
-
-
-@pytest.fixture(scope="module")
-def sandbox(runner: asyncio.Runner) -> Iterator[Sandbox]:
-    sandbox = Sandbox(workers=1)
-    runner.run(sandbox.start())
-    yield sandbox
-    runner.run(sandbox.aclose())
 
 
 class Talk:
