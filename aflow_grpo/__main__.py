@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import gc
+import importlib
 import logging
 import os
 import sys
@@ -19,6 +20,10 @@ from aflow_grpo.training.interrupts import Terminated, stop_signals
 __all__ = ["main"]
 
 _TRAINER_VERBS = ("fit", "validate", "test")
+_COMMANDS = {
+    "warmstart": ("warmstart", "run_warmstart"),
+}
+"""Verb -> module in `commands/`, imported when it is asked for, and its entrance."""
 _USAGE = """usage: aflow-grpo VERB [options]
 
   fit        train a policy             aflow-grpo fit --config configs/quickstart.yaml
@@ -89,10 +94,10 @@ def _run(verb: str, arguments: list[str]) -> int:
         from aflow_grpo.cli import run_trainer_verb
 
         return run_trainer_verb(arguments, started)
-    if verb == "warmstart":
-        from aflow_grpo.commands.warmstart import run_warmstart
-
-        return run_warmstart(arguments[1:])
+    if verb in _COMMANDS:
+        module, function = _COMMANDS[verb]
+        command = getattr(importlib.import_module(f"aflow_grpo.commands.{module}"), function)
+        return int(command(arguments[1:]))
     print(f"aflow-grpo: there is no verb {verb!r}.\n\n{_USAGE}", file=sys.stderr)
     return EXIT_USAGE
 

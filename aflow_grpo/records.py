@@ -330,6 +330,8 @@ class Score:
     correct: bool
     detail: str = ""
     """What was compared, for a person."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Further figures that are reported and never rewarded, each in [0, 1], e.g. ``f1``."""
 
 
 @dataclass(frozen=True)
