@@ -21,6 +21,8 @@ __all__ = ["main"]
 
 _TRAINER_VERBS = ("fit", "validate", "test")
 _COMMANDS = {
+    "data": ("data", "run_data"),
+    "score": ("score", "run_score"),
     "warmstart": ("warmstart", "run_warmstart"),
 }
 """Verb -> module in `commands/`, imported when it is asked for, and its entrance."""
@@ -30,6 +32,10 @@ _USAGE = """usage: aflow-grpo VERB [options]
              try one step, forecast     aflow-grpo fit --config … --preflight
   validate   judge it on data.val       aflow-grpo validate --config … --ckpt_path last
   test       judge it on data.test      aflow-grpo test --config … --ckpt_path last
+  data       get data sets, check them  aflow-grpo data prepare gsm8k --source hub
+             sample, check, describe    aflow-grpo data describe gsm8k
+  score      judge recorded outputs,    aflow-grpo score outputs.jsonl --profile aflow
+             compare with their labels
   warmstart  make the tiny policy anew  aflow-grpo warmstart --output_dir DIR
 
 aflow-grpo VERB --help lists every option of a verb."""
@@ -80,7 +86,9 @@ def _stopped(verb: str, how: str, code: int) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     for name, value in _DEFAULTS.items():
-        os.environ.setdefault(name, value)
+        # `data prepare --source hub` is the user's wish to download.
+        if (verb, name) != ("data", "HF_HUB_OFFLINE"):
+            os.environ.setdefault(name, value)
     # On import it deplores a package that would be of no use here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # What torch and MLflow leave behind takes seconds to collect, for nothing: the process ends.

@@ -160,6 +160,7 @@ class TrainerCLI(LightningCLI):
         if preflight:
             self._preflight = Preflight(self._started)
             self.save_config_callback = None
+            config.rollout.store_rollouts = False
             for key, value in _PREFLIGHT_TRAINER.items():
                 config.trainer[key] = value
         elif config.trainer.get("logger") in (None, True):

@@ -22,15 +22,17 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import LLMSession
 from aflow_grpo.operators.base import Operator
 from aflow_grpo.operators.registry import OperatorKit, run_operator
+from aflow_grpo.operators.stub import stub_kit
+from aflow_grpo.problem import require_visible
 from aflow_grpo.records import (
     Completion,
     Execution,
     FaultKind,
     Finding,
     OperatorCall,
-    Problem,
     Status,
     Usage,
+    VisibleProblem,
     WorkflowSource,
 )
 from aflow_grpo.sandbox.pool import Sandbox
@@ -64,7 +66,7 @@ class ExecutionSettings:
 
 def inspect_completion(
     completion: Completion,
-    problem: Problem,
+    problem: VisibleProblem,
     operators: OperatorSet = TEN_OPERATORS,
     call_budget: int = InterpreterLimits.max_operator_calls,
 ) -> Execution:
@@ -159,13 +161,28 @@ class WorkflowExecutor:
         self._settings = settings or ExecutionSettings()
         self._operators = operators or OperatorKit()
 
-    def inspect(self, completion: Completion, problem: Problem) -> Execution:
+    @property
+    def operators(self) -> OperatorSet:
+        """The contracts of the operators that exist."""
+        return self._operators.contract
+
+    def rehearsal(self) -> WorkflowExecutor:
+        """This executor with stub operators: no endpoint is asked, nothing enters the sandbox."""
+        return WorkflowExecutor(
+            self._client,
+            self._interpreter,
+            self._sandbox,
+            self._settings,
+            stub_kit(self._operators),
+        )
+
+    def inspect(self, completion: Completion, problem: VisibleProblem) -> Execution:
         """What can be said of a completion without running it; see `inspect_completion`."""
         budget = self._interpreter.limits.max_operator_calls
         return inspect_completion(completion, problem, self._operators.contract, budget)
 
     async def execute(
-        self, completion: Completion, problem: Problem, *, seed: int, fallback: bool
+        self, completion: Completion, problem: VisibleProblem, *, seed: int, fallback: bool
     ) -> Execution:
         """Run what the policy wrote; with `fallback`, answer by the fixed workflow if it fails.
 
@@ -195,12 +212,13 @@ class WorkflowExecutor:
     async def run(
         self,
         source: WorkflowSource,
-        problem: Problem,
+        problem: VisibleProblem,
         *,
         seed: int,
         timeout_s: float | None = None,
     ) -> Execution:
         """Run a valid workflow within `timeout_s` (default: the setting)."""
+        require_visible(problem)
         session = self._client.session(seed)
         operators = self._operators.build(sandbox=self._sandbox, problem=problem)
         recorder = _Recorder(session, operators)

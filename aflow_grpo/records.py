@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from aflow_grpo.problem import DOMAINS, Domain, Problem, VisibleProblem
+
 __all__ = [
     "DOMAINS",
     "Completion",
@@ -27,12 +29,10 @@ __all__ = [
     "Score",
     "Status",
     "Usage",
+    "VisibleProblem",
     "WorkflowSource",
     "to_dict",
 ]
-
-Domain = Literal["math", "code", "qa"]
-DOMAINS: tuple[Domain, ...] = ("math", "code", "qa")
 
 
 class Status(StrEnum):
@@ -127,43 +127,6 @@ _STATUS_OF: Mapping[FaultKind, Status] = {
     FaultKind.ENDPOINT: Status.UNAVAILABLE,
     FaultKind.DEADLINE: Status.UNAVAILABLE,
 }
-
-
-@dataclass(frozen=True)
-class Problem:
-    """One task to be solved by a workflow."""
-
-    id: str
-    """Unique over all datasets, e.g. ``gsm8k/train/17``."""
-    dataset: str
-    """Where it comes from, e.g. ``sample``, ``gsm8k``; the one-call cost is looked up by it."""
-    domain: Domain
-    """Decides the allowed operators, the scorer and the fallback workflow."""
-    question: str
-    """The question alone, without its context."""
-    answer: str
-    """Gold answer: a value (math), a short answer (qa), a reference solution or "" (code)."""
-    alternatives: tuple[str, ...] = ()
-    """Further accepted answers (qa)."""
-    context: str = ""
-    """The passages that the question is about (qa)."""
-    entry_point: str = ""
-    """Name of the function to write (code)."""
-    test_setup: str = ""
-    """Code that runs before the tests, e.g. imports (code)."""
-    public_tests: tuple[str, ...] = ()
-    """`assert` statements that a workflow's Test operator may run (code)."""
-    hidden_tests: tuple[str, ...] = ()
-    """`assert` statements that decide correctness, never shown to policy or executor (code)."""
-    difficulty: int = 0
-    """1 easy, 2 middle, 3 hard; 0 when nobody knows."""
-
-    @property
-    def text(self) -> str:
-        """What a workflow receives as `problem`: the context, if any, then the question."""
-        if not self.context:
-            return self.question
-        return f"Context: {self.context}\n\nQuestion: {self.question}"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from aflow_grpo.errors import ConfigError
@@ -23,7 +23,7 @@ from aflow_grpo.records import (
     Score,
     Status,
 )
-from aflow_grpo.rewards import RewardSettings, compute_reward
+from aflow_grpo.rewards import REHEARSED, RewardSettings, compute_reward
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.seeds import derive_seed
 
@@ -116,6 +116,7 @@ class RolloutEngine:
         settings: RolloutSettings | None = None,
     ) -> None:
         self._executor = executor
+        self._rehearsal = executor.rehearsal()
         self._scorers = scorers
         self._reward = reward
         self._settings = settings or RolloutSettings()
@@ -125,6 +126,7 @@ class RolloutEngine:
         requests: Sequence[RolloutRequest],
         *,
         evaluation: bool = False,
+        rehearse: bool = False,
         on_done: Callable[[Rollout], None] | None = None,
     ) -> list[Rollout]:
         """Run every request once; the result has the order of the requests.
@@ -132,6 +134,8 @@ class RolloutEngine:
         Args:
             requests: What to run.
             evaluation: Whether this is an evaluation (see `RolloutSettings.fallback`).
+            rehearse: Run on stub operators, at no cost, and reward the structure alone (the
+                reward's stage `structure`): no answer, no score, no fallback.
             on_done: Called in the event loop's thread as each rollout ends, for progress.
         """
         fallback = self._settings.fallback == "always" or (
@@ -141,10 +145,17 @@ class RolloutEngine:
 
         async def one(request: RolloutRequest) -> Rollout:
             async with slots:
-                execution = await self._executor.execute(
-                    request.completion, request.problem, seed=request.seed, fallback=fallback
+                executor = self._rehearsal if rehearse else self._executor
+                execution = await executor.execute(
+                    request.completion,
+                    request.problem.visible,
+                    seed=request.seed,
+                    fallback=fallback and not rehearse,
                 )
-                rollout = await self._finish(request, execution)
+                if rehearse:
+                    rollout = self._reward_of(request, replace(execution, answer=None), REHEARSED)
+                else:
+                    rollout = await self._finish(request, execution)
             if on_done is not None:
                 on_done(rollout)
             return rollout
@@ -171,7 +182,7 @@ class RolloutEngine:
         return [
             self._reward_of(
                 request,
-                self._executor.inspect(request.completion, request.problem),
+                self._executor.inspect(request.completion, request.problem.visible),
                 Score(0.0, correct=False, detail="not executed"),
             )
             for request in requests
@@ -195,7 +206,12 @@ class RolloutEngine:
             execution=execution,
             score=score,
             reward=compute_reward(
-                request.problem, request.completion, execution, score, self._reward
+                request.problem,
+                request.completion,
+                execution,
+                score,
+                self._reward,
+                operators=self._executor.operators,
             ),
             group=request.group,
             member=request.member,

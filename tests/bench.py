@@ -97,7 +97,7 @@ def measure_policy() -> None:
     policy.setup()
     policy.eval()
     problems = generate_problems(9, 8, held_out=False)
-    prompts = [ids for p in problems for ids in [policy.encode(p)] * 8]
+    prompts = [ids for p in problems for ids in [policy.encode(p.visible)] * 8]
     started = time.process_time()
     completions = policy.sample(prompts, list(range(64)))
     tokens = sum(len(c.token_ids) for c in completions)

@@ -57,7 +57,7 @@ def execute(
 ) -> Execution:
     async def run() -> Execution:
         async with opened(tier, settings, LIMITS) as world:
-            return await world.executor.execute(wanted, problem, seed=7, fallback=fallback)
+            return await world.executor.execute(wanted, problem.visible, seed=7, fallback=fallback)
 
     return asyncio.run(run())
 
@@ -132,7 +132,7 @@ def test_every_budget_has_a_fault_kind_of_its_own(
     async def run() -> Execution:
         endpoint = silent_tier if status is Status.UNAVAILABLE else tier
         async with opened(endpoint, settings, limits) as world:
-            return await world.executor.execute(wanted, MATH[0], seed=7, fallback=False)
+            return await world.executor.execute(wanted, MATH[0].visible, seed=7, fallback=False)
 
     execution = asyncio.run(run())
     assert (execution.status, execution.fault_kind) == (status, kind)
@@ -254,16 +254,16 @@ def test_a_cut_completion_does_not_run_even_where_its_text_is_whole(tier: Tier) 
     execution = execute(tier, completion(SOUND.text, finished=False))
     assert (execution.status, execution.fault_kind) == (Status.CUT, FaultKind.LENGTH_LIMIT)
     assert execution.source is not None and execution.usage == Usage()
-    cut_early = inspect_completion(completion(SOUND.text[:12], finished=False), MATH[0])
+    cut_early = inspect_completion(completion(SOUND.text[:12], finished=False), MATH[0].visible)
     assert cut_early.status is Status.CUT and cut_early.source is None
 
 
 def test_inspection_finds_what_execution_finds_and_has_no_answer() -> None:
-    sound = inspect_completion(SOUND, MATH[0])
+    sound = inspect_completion(SOUND, MATH[0].visible)
     assert (sound.status, sound.answer, sound.calls) == (Status.OK, None, ())
     text = body("return (await self.test(problem, 'x', 'f'))['solution'], 0")
-    assert inspect_completion(completion(text), MATH[0]).status is Status.INVALID
-    assert inspect_completion(completion(text), CODE[0]).status is Status.OK
+    assert inspect_completion(completion(text), MATH[0].visible).status is Status.INVALID
+    assert inspect_completion(completion(text), CODE[0].visible).status is Status.OK
 
 
 @pytest.mark.parametrize("attempts", [1, 2])
@@ -394,10 +394,10 @@ def test_a_workflow_sees_its_own_cost_and_no_other(tier: Tier) -> None:
 
     async def run() -> tuple[list[Execution], Usage]:
         async with opened(tier) as world:
-            first = await world.executor.execute(busy, MATH[0], seed=1, fallback=False)
+            first = await world.executor.execute(busy, MATH[0].visible, seed=1, fallback=False)
             together = await asyncio.gather(
                 *(
-                    world.executor.execute(wanted, MATH[n], seed=n, fallback=False)
+                    world.executor.execute(wanted, MATH[n].visible, seed=n, fallback=False)
                     for n, wanted in enumerate((busy, idle, busy, idle))
                 )
             )
@@ -421,7 +421,7 @@ def test_the_same_seed_gives_the_same_execution_and_another_seed_another_draw(ti
     async def run() -> list[str | None]:
         async with opened(tier) as world:
             runs = [
-                await world.executor.execute(wanted, MATH[2], seed=seed, fallback=False)
+                await world.executor.execute(wanted, MATH[2].visible, seed=seed, fallback=False)
                 for seed in (5, 5, 6)
             ]
             return [execution.answer for execution in runs]
@@ -442,7 +442,7 @@ def test_a_bug_of_ours_is_not_taken_for_the_endpoints_slowness(tier: Tier) -> No
 
     async def run() -> None:
         async with opened(tier, sandbox=_BrokenSandbox(workers=1)) as world:
-            await world.executor.execute(wanted, MATH[0], seed=1, fallback=True)
+            await world.executor.execute(wanted, MATH[0].visible, seed=1, fallback=True)
 
     with pytest.raises(TimeoutError, match="a bug of ours"):
         asyncio.run(run())

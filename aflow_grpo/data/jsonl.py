@@ -8,13 +8,15 @@ in `rows.py`; other datasets' own formats are read in `readers/`.
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import gzip
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from aflow_grpo.data.rows import Row, read_rows, shown, unique_ids
+from aflow_grpo.data.readers.python_tests import parsed
+from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items, shown
 from aflow_grpo.records import DOMAINS, Problem, to_dict
 
 __all__ = ["read_problems", "write_problems"]
@@ -24,14 +26,18 @@ _REQUIRED = [f.name for f in dataclasses.fields(Problem) if f.default is datacla
 _LISTS = ("alternatives", "public_tests", "hidden_tests")
 
 
-def read_problems(path: str | Path) -> list[Problem]:
+def read_problems(path: str | Path, skipped: list[BadRow] | None = None) -> list[Problem]:
     """The problems of a unified JSONL file, `.gz` accepted, in the file's order.
+
+    Args:
+        path: The file, see `rows.read_items`; docs/data.md says what the fields mean.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: The file is missing, empty or not JSON; a field is missing, unknown or of the
-            wrong type; a domain is unknown; an id occurs twice.
+            wrong type; a domain is unknown; a test is not Python; an id occurs twice.
     """
-    return unique_ids((row, _problem(row)) for row in read_rows(path))
+    return problems_from(read_items(path), lambda row, _: _problem(row), skipped)
 
 
 def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
@@ -49,7 +55,9 @@ def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
 def _problem(row: Row) -> Problem:
     unknown = [name for name in row.fields if name not in _KNOWN]
     if unknown:
-        raise row.fail(unknown[0], "an unknown field", f"only {', '.join(_KNOWN)}")
+        alike = difflib.get_close_matches(unknown[0], [n for n in _KNOWN if n not in row.fields], 1)
+        hint = f"; did you mean {alike[0]!r}?" if alike else ""
+        raise row.fail(unknown[0], "an unknown field", f"only {', '.join(_KNOWN)}{hint}")
     values: dict[str, Any] = {}
     for name in _KNOWN:
         if name not in row.fields and name not in _REQUIRED:
@@ -79,6 +87,10 @@ def _check_domain(row: Row, values: Mapping[str, Any]) -> None:
         for name in ("entry_point", "hidden_tests"):
             if not values.get(name):
                 raise row.fail(name, "nothing", "a value, because the domain is code")
+        parsed(row, "test_setup", values.get("test_setup", ""))
+        for name in ("public_tests", "hidden_tests"):
+            for test in values.get(name, ()):
+                parsed(row, name, test)
     elif not values["answer"].strip():
         raise row.fail("answer", "an empty string", f"the gold answer, because it is {domain}")
 

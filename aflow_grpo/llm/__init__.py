@@ -7,7 +7,7 @@
 | `endpoint`, `breaker` | one tier: HTTP, retries, circuit breaker |
 | `check` | do the endpoints answer? asked before a run |
 | `client`, `session` | the chain of tiers, and what the operators call |
-| `journal` | the durable store of every answered call |
+| `journal`, `rollout_store` | the durable store of every answered call and every rollout |
 | `simulator` | a server that imitates gpt-4o-mini on known problems |
 
 A tier is the executor's, or the one that writes workflows in place of a policy in this process.

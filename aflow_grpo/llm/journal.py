@@ -1,11 +1,11 @@
-"""The durable store of every answered executor call: nothing paid for is lost or paid twice.
+"""The durable store of a run: every answered call, so that none is paid twice, and every rollout.
 
-One SQLite table. The key is a hash of the request (model, messages, sampling parameters, seed), so
-a resumed run that asks the same again gets the stored reply, free of charge. A writer thread
-commits whatever has gathered in one transaction, so a caller never waits for the disk; `flush`
-waits until all is on it. A process that is killed loses at most the last `linger_s` of replies, and
-never the file. A file of an older version is migrated when it is opened. Not stored: keys, and the
-requests' texts.
+One SQLite file. The key of a call is a hash of the request (model, messages, sampling parameters,
+seed), so a resumed run that asks the same again gets the stored reply, free of charge. The tables
+of the rollouts are those of `rollout_store`. A writer thread commits whatever has gathered in one
+transaction, so a caller never waits for the disk; `flush` waits until all is on it. A process that
+is killed loses at most the last `linger_s`, and never the file. A file of an older version is
+migrated when it is opened. Not stored: keys, and the requests' texts.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ from pathlib import Path
 from typing import IO, Any
 
 from aflow_grpo.errors import ConfigError, ExecutorError
+from aflow_grpo.llm.rollout_store import ROLLOUT_SCHEMA, RolloutBatch, write_batch
 
 __all__ = ["Entry", "Journal", "request_key"]
 
-_SCHEMA_VERSION = 2
+_SCHEMA_VERSION = 3
 _SCHEMA = """CREATE TABLE IF NOT EXISTS calls (
     key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
     prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
     cost_usd REAL NOT NULL, created REAL NOT NULL,
     finish_reason TEXT NOT NULL DEFAULT '') WITHOUT ROWID"""
-_MIGRATIONS = {1: "ALTER TABLE calls ADD COLUMN finish_reason TEXT NOT NULL DEFAULT ''"}
+_MIGRATIONS = {
+    1: ("ALTER TABLE calls ADD COLUMN finish_reason TEXT NOT NULL DEFAULT ''",),
+    2: ROLLOUT_SCHEMA,
+}
 """Version -> what makes a file of it one of the next version."""
 _INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"
 _SELECT = """SELECT model, tier, reply, prompt_tokens, completion_tokens, cost_usd, finish_reason
@@ -56,8 +60,8 @@ class Entry:
     """Why the reply ended, as the endpoint said; empty when it did not, or in version 1."""
 
 
-_Item = tuple[bytes, Entry] | threading.Event | None
-"""For the writer: a reply, a flush to confirm, or the end."""
+_Item = tuple[bytes, Entry] | RolloutBatch | threading.Event | None
+"""For the writer: a reply, rollouts, a flush to confirm, or the end."""
 
 
 def request_key(body: Mapping[str, Any], scope: str = "") -> bytes:
@@ -95,9 +99,7 @@ class Journal:
             self._unlock()
             raise
         self._pending: dict[bytes, Entry] = {}
-        self._queue: queue.SimpleQueue[tuple[bytes, Entry] | threading.Event | None] = (
-            queue.SimpleQueue()
-        )
+        self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._hurry = threading.Event()
         self._failure: Exception | None = None
         self._mutex = threading.Lock()
@@ -123,6 +125,15 @@ class Journal:
         with self._mutex:
             self._pending[key] = entry
         self._queue.put((key, entry))
+
+    def put_rollouts(self, batch: RolloutBatch) -> None:
+        """Store rollouts; returns at once. The last content of a key stays.
+
+        Raises:
+            ExecutorError: An earlier write failed.
+        """
+        self._check()
+        self._queue.put(batch)
 
     def flush(self) -> None:
         """Return when everything put so far is on disk; blocks for a few milliseconds.
@@ -203,8 +214,9 @@ class Journal:
             if version != _SCHEMA_VERSION:
                 steps = [_MIGRATIONS[v] for v in range(version, _SCHEMA_VERSION)] if version else []
                 connection.execute("BEGIN IMMEDIATE")
-                for step in steps or [_SCHEMA]:
-                    connection.execute(step)
+                for step in steps or [(_SCHEMA, *ROLLOUT_SCHEMA)]:
+                    for statement in step:
+                        connection.execute(statement)
                 connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
                 connection.execute("COMMIT")
         except sqlite3.Error as error:
@@ -221,19 +233,28 @@ class Journal:
         closing = False
         while not closing:
             items = [self._queue.get()]
-            if isinstance(items[0], tuple):
+            if isinstance(items[0], tuple | RolloutBatch):
                 self._hurry.wait(self._linger_s)
             self._hurry.clear()
             while not self._queue.empty():
                 items.append(self._queue.get())
-            self._commit(connection, [item for item in items if isinstance(item, tuple)])
+            self._commit(
+                connection,
+                [item for item in items if isinstance(item, tuple)],
+                [item for item in items if isinstance(item, RolloutBatch)],
+            )
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
             closing = None in items
         connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, batch: list[tuple[bytes, Entry]]) -> None:
+    def _commit(
+        self,
+        connection: sqlite3.Connection,
+        batch: list[tuple[bytes, Entry]],
+        rollouts: list[RolloutBatch],
+    ) -> None:
         now = time.time()
         rows = [
             (
@@ -242,11 +263,13 @@ class Journal:
             )
             for key, e in batch
         ]
-        if not rows:
+        if not rows and not rollouts:
             return
         try:
             connection.execute("BEGIN IMMEDIATE")
             connection.executemany(_INSERT, rows)
+            for arrived in rollouts:
+                write_batch(connection, arrived)
             connection.execute("COMMIT")
         except Exception as error:  # in a thread: kept, and raised by the next put or flush
             self._failure = error

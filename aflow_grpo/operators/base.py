@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.llm.session import Formatter
-from aflow_grpo.records import FaultKind, Problem, Usage
+from aflow_grpo.records import FaultKind, Usage, VisibleProblem
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.binding import BindError, bind
 from aflow_grpo.workflow.contract import TEN_OPERATORS
@@ -78,8 +78,8 @@ class Surroundings:
 
     sandbox: Sandbox
     """Runs code that a model wrote."""
-    problem: Problem
-    """The problem as a solver may know it: without gold answers and hidden tests."""
+    problem: VisibleProblem
+    """The problem as a solver may know it."""
 
 
 def contract(attribute: str) -> OperatorSpec:

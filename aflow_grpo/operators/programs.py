@@ -12,7 +12,7 @@ from typing import Any
 
 from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, Surroundings, contract
 from aflow_grpo.operators.prompts import mend_prompt, program_prompt
-from aflow_grpo.records import Problem
+from aflow_grpo.records import VisibleProblem
 from aflow_grpo.sandbox.code_text import extract_code
 from aflow_grpo.sandbox.judge import Verdict, judge
 from aflow_grpo.sandbox.pool import Sandbox
@@ -118,7 +118,7 @@ class Test(Operator):
     spec = contract("test")
 
     def __init__(
-        self, sandbox: Sandbox, problem: Problem, *, timeout_s: float | None = None
+        self, sandbox: Sandbox, problem: VisibleProblem, *, timeout_s: float | None = None
     ) -> None:
         self._sandbox = sandbox
         self._problem = problem

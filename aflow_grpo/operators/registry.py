@@ -10,7 +10,7 @@ import importlib
 import inspect
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,8 @@ from aflow_grpo.operators.ensembles import MdEnsemble, ScEnsemble
 from aflow_grpo.operators.generation import AnswerGenerate, Custom, CustomCodeGenerate
 from aflow_grpo.operators.programs import Programmer, Test
 from aflow_grpo.operators.refinement import Format, Review, Revise
-from aflow_grpo.records import FaultKind, OperatorCall, Problem
+from aflow_grpo.problem import require_visible
+from aflow_grpo.records import FaultKind, OperatorCall, VisibleProblem
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import OperatorSet
 from aflow_grpo.workflow.spec import OperatorSpec
@@ -62,15 +63,14 @@ class OperatorKit:
         """What the classes state about themselves."""
         return OperatorSet(tuple(operator.spec for operator in self.classes))
 
-    def build(self, *, sandbox: Sandbox, problem: Problem) -> dict[str, Operator]:
+    def build(self, *, sandbox: Sandbox, problem: VisibleProblem) -> dict[str, Operator]:
         """The operators for one execution, by the names that workflows know them by.
 
         Args:
             sandbox: Runs the code that models write.
-            problem: Its public tests are what Test runs; gold answers and hidden tests stay out.
+            problem: Its public tests are what Test runs.
         """
-        known = replace(problem, answer="", alternatives=(), hidden_tests=())
-        surroundings = Surroundings(sandbox, known)
+        surroundings = Surroundings(sandbox, require_visible(problem))
         return {operator.spec.attribute: operator.build(surroundings) for operator in self.classes}
 
 

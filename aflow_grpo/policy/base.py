@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.scoring import Scored
-from aflow_grpo.records import Completion, Problem
+from aflow_grpo.records import Completion, VisibleProblem
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 
 __all__ = ["BasePolicy"]
@@ -39,7 +39,7 @@ class BasePolicy(nn.Module):
 
     @abstractmethod
     def write(
-        self, problems_P: Sequence[Problem], seeds_B: Sequence[int], *, greedy: bool = False
+        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
     ) -> list[Completion]:
         """Groups of workflows, problem-major: B = P x G, with G = len(seeds_B) / len(problems_P).
 
@@ -52,7 +52,7 @@ class BasePolicy(nn.Module):
     def keep_reference(self) -> None:
         """Called before `setup` when training will need the initial policy."""
 
-    def too_long(self, problems: Sequence[Problem]) -> dict[str, int]:
+    def too_long(self, problems: Sequence[VisibleProblem]) -> dict[str, int]:
         """The problems that it cannot be asked: id -> prompt tokens without any context."""
         return {}
 

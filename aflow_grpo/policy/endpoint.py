@@ -18,7 +18,7 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import Request
 from aflow_grpo.llm.tiers import WriterTier
 from aflow_grpo.policy.base import BasePolicy
-from aflow_grpo.records import Completion, Problem
+from aflow_grpo.records import Completion, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import full_prompt
 
 __all__ = ["EndpointPolicy", "Run"]
@@ -69,7 +69,7 @@ class EndpointPolicy(BasePolicy):
         return f"endpoint {self.describe()}"
 
     def write(
-        self, problems_P: Sequence[Problem], seeds_B: Sequence[int], *, greedy: bool = False
+        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
     ) -> list[Completion]:
         """Groups of workflows, asked for at the same time; see `BasePolicy.write`.
 
@@ -83,7 +83,7 @@ class EndpointPolicy(BasePolicy):
     async def _write_all(
         self,
         client: ExecutorClient,
-        problems_P: Sequence[Problem],
+        problems_P: Sequence[VisibleProblem],
         seeds_B: Sequence[int],
         greedy: bool,
     ) -> list[Completion]:
@@ -100,7 +100,7 @@ class EndpointPolicy(BasePolicy):
             for b, completion in enumerate(written)
         ]
 
-    def _request(self, problem: Problem, seed: int, greedy: bool) -> Request:
+    def _request(self, problem: VisibleProblem, seed: int, greedy: bool) -> Request:
         system, user = full_prompt(
             problem, max_context_chars=self.max_context_chars, operators=self.operators
         )

@@ -35,7 +35,7 @@ from aflow_grpo.policy.prompting import (
 from aflow_grpo.policy.sampling import Drawn, Sampler, draw
 from aflow_grpo.policy.scoring import Scored, score
 from aflow_grpo.policy.settings import LoraSettings, SamplingSettings
-from aflow_grpo.records import Completion, Problem
+from aflow_grpo.records import Completion, VisibleProblem
 
 __all__ = ["Policy"]
 
@@ -216,7 +216,7 @@ class Policy(BasePolicy):
 
     # What it does
 
-    def encode(self, problem: Problem) -> EncodedPrompt:
+    def encode(self, problem: VisibleProblem) -> EncodedPrompt:
         """The prompt, at most `sampling.max_prompt_tokens` long: a longer context is shortened.
 
         Raises:
@@ -230,13 +230,13 @@ class Policy(BasePolicy):
             self.operators,
         )
 
-    def too_long(self, problems: Sequence[Problem]) -> dict[str, int]:
+    def too_long(self, problems: Sequence[VisibleProblem]) -> dict[str, int]:
         """The problems that cannot be encoded: id -> prompt tokens without any context."""
         limit = self.sampling.max_prompt_tokens
         return excess_lengths(problems, self.tokenizer, self.prompt_form, limit, self.operators)
 
     def write(
-        self, problems_P: Sequence[Problem], seeds_B: Sequence[int], *, greedy: bool = False
+        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
     ) -> list[Completion]:
         """Groups of workflows, all decoded together; see `BasePolicy.write` and `sample`."""
         group_size = len(seeds_B) // max(1, len(problems_P))

@@ -13,7 +13,7 @@ from typing import Literal
 from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.records import Problem
+from aflow_grpo.records import VisibleProblem
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.policy_prompt import compact_prompt, full_prompt
 
@@ -37,7 +37,7 @@ class EncodedPrompt:
 
 
 def encode_problem(
-    problem: Problem,
+    problem: VisibleProblem,
     tokenizer: PreTrainedTokenizerBase,
     form: PromptForm,
     max_tokens: int,
@@ -67,7 +67,7 @@ def encode_problem(
 
 
 def excess_lengths(
-    problems: Sequence[Problem],
+    problems: Sequence[VisibleProblem],
     tokenizer: PreTrainedTokenizerBase,
     form: PromptForm,
     max_tokens: int,
@@ -82,7 +82,7 @@ def excess_lengths(
     for problem in problems:
         frame = frames.get(problem.domain)
         if frame is None:
-            empty = Problem("", problem.dataset, problem.domain, "", "", entry_point="f")
+            empty = VisibleProblem("", problem.dataset, problem.domain, "", entry_point="f")
             frame = len(_ids([_prompt(empty, tokenizer, form, 0, operators)], tokenizer)[0])
             frames[problem.domain] = frame
         asked = problem.question + problem.entry_point
@@ -96,7 +96,7 @@ def excess_lengths(
 
 
 def _prompt(
-    problem: Problem,
+    problem: VisibleProblem,
     tokenizer: PreTrainedTokenizerBase,
     form: PromptForm,
     context_chars: int,
@@ -124,7 +124,7 @@ def _ids(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]
 
 def _longest(
     within: Callable[[int], list[int]],
-    problem: Problem,
+    problem: VisibleProblem,
     whole: Sequence[int],
     bare: list[int],
     max_tokens: int,

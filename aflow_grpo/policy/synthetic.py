@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from aflow_grpo.policy.flaws import FLAW_RATES, Flaw, write_code
 from aflow_grpo.policy.structures import draft_workflow
-from aflow_grpo.records import Domain, Problem
+from aflow_grpo.records import Domain, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import compact_prompt
 
 __all__ = ["SyntheticPair", "SyntheticWorkflow", "synthetic_pairs", "synthetic_workflow"]
@@ -58,7 +58,7 @@ def synthetic_workflow(
 
 
 def synthetic_pairs(
-    problems: Sequence[Problem], count: int, seed: int, *, foreign_share: float = 0.0
+    problems: Sequence[VisibleProblem], count: int, seed: int, *, foreign_share: float = 0.0
 ) -> Iterator[SyntheticPair]:
     """`count` pairs: problems drawn at random, each time with a fresh workflow.
 
@@ -79,7 +79,9 @@ def synthetic_pairs(
         yield SyntheticPair(compact_prompt(problem), workflow.text)
 
 
-def _foreign(problem: Problem, problems: Sequence[Problem], rng: random.Random) -> Problem:
+def _foreign(
+    problem: VisibleProblem, problems: Sequence[VisibleProblem], rng: random.Random
+) -> VisibleProblem:
     """A problem of the same domain: other problems' words, their letters shuffled."""
     shortest, longest = _FOREIGN_CHARS
     length = round(shortest * (longest / shortest) ** rng.random())

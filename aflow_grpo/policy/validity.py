@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from aflow_grpo.policy.policy import Policy
-from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
+from aflow_grpo.records import DOMAINS, Domain, FaultKind, VisibleProblem
 from aflow_grpo.seeds import derive_seed
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.validate import rejections, validate
@@ -106,7 +106,7 @@ def count_validity(samples: Iterable[Sample]) -> dict[Domain, ValidityCount]:
 
 
 def sample_policy(
-    policy: Policy, problems: Sequence[Problem], *, seed: int | None, batch_size: int = 128
+    policy: Policy, problems: Sequence[VisibleProblem], *, seed: int | None, batch_size: int = 128
 ) -> list[Sample]:
     """One completion per problem, at the policy's temperature or greedy.
 
@@ -130,7 +130,7 @@ def sample_policy(
 
 
 def measure_rates(
-    folder: Path, problems: Sequence[Problem], *, samples_per_problem: int = 5, seed: int = 0
+    folder: Path, problems: Sequence[VisibleProblem], *, samples_per_problem: int = 5, seed: int = 0
 ) -> ValidityRates:
     """How much of what the policy in `folder` writes for `problems` is valid."""
     policy = Policy(str(folder))

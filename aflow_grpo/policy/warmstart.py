@@ -31,7 +31,7 @@ from aflow_grpo.policy.synthetic import synthetic_pairs
 from aflow_grpo.policy.tiny import TinyShape, tiny_model
 from aflow_grpo.policy.tokenizer import train_tokenizer
 from aflow_grpo.policy.validity import ValidityRates, measure_rates
-from aflow_grpo.records import Problem
+from aflow_grpo.records import Problem, VisibleProblem
 from aflow_grpo.seeds import derive_seed
 
 __all__ = ["WarmStartReport", "WarmStartSettings", "training_problems", "warm_start"]
@@ -114,8 +114,9 @@ def warm_start(
     _make_folder(output_dir)
     start = time.process_time()
     with _one_thread(), _no_progress_bars():
-        tokenizer = _make_tokenizer(settings, problems)
-        examples = _encode(settings, problems, tokenizer)
+        visible = [problem.visible for problem in problems]
+        tokenizer = _make_tokenizer(settings, visible)
+        examples = _encode(settings, visible, tokenizer)
         model = tiny_model(
             settings.shape,
             vocab_size=len(tokenizer),
@@ -125,7 +126,7 @@ def warm_start(
         )
         losses = train_supervised(settings, model, examples, tokenizer.pad_token_id, on_step)
         _save(model, tokenizer, output_dir)
-        rates = measure_rates(output_dir, validation) if validation else None
+        rates = measure_rates(output_dir, [p.visible for p in validation]) if validation else None
     tail = losses[-20:]
     report = WarmStartReport(
         weights_sha256=file_sha256(output_dir / WEIGHTS),
@@ -176,7 +177,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _make_tokenizer(settings: WarmStartSettings, problems: Sequence[Problem]) -> Qwen2Tokenizer:
+def _make_tokenizer(
+    settings: WarmStartSettings, problems: Sequence[VisibleProblem]
+) -> Qwen2Tokenizer:
     seed = derive_seed("warmstart", "tokenizer", settings.seed)
     pairs = synthetic_pairs(problems, settings.tokenizer_pairs, seed)
     return train_tokenizer(
@@ -188,7 +191,7 @@ def _make_tokenizer(settings: WarmStartSettings, problems: Sequence[Problem]) ->
 
 
 def _encode(
-    settings: WarmStartSettings, problems: Sequence[Problem], tokenizer: Qwen2Tokenizer
+    settings: WarmStartSettings, problems: Sequence[VisibleProblem], tokenizer: Qwen2Tokenizer
 ) -> list[Example]:
     """Token ids of all training pairs, prompt and completion encoded apart as in sampling."""
     seed = derive_seed("warmstart", "pairs", settings.seed)

@@ -12,10 +12,19 @@ running text (`math_scorer`).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 
-__all__ = ["Number", "Text", "Value", "ValueList", "parse_value", "same_value"]
+__all__ = [
+    "Number",
+    "Text",
+    "Value",
+    "ValueList",
+    "is_prose",
+    "known_unit",
+    "parse_value",
+    "same_value",
+]
 
 MAX_VALUE_CHARS = 200
 """What is longer is no value."""
@@ -33,6 +42,8 @@ class Number:
     percent: bool = False
     unit: str = ""
     """A unit of measure that we know, normalised; empty for none or for any other word."""
+    decimal: str = field(default="", compare=False, repr=False)
+    """As it stood, if it was written with a decimal point and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ class ValueList:
     brackets: str
     """`()`, `[)`, ...; empty for a set or a bare list, whose order does not matter."""
     items: tuple[Value, ...]
+    written: str = field(default="", compare=False, repr=False)
+    """As it stood, in one spelling."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +62,8 @@ class Text:
     """Anything else, with its notation normalised."""
 
     text: str
+    written: str = field(default="", compare=False, repr=False)
+    """As it stood, in one spelling but with its blanks and capitals."""
 
 
 Value = Number | ValueList | Text
@@ -86,6 +101,14 @@ _SENTENCE_WORDS = """
 _NOT_A_UNIT = frozenset(_SENTENCE_WORDS.split())
 """Words that make the text a sentence, a hedge, a list or a formula rather than one value."""
 
+_TALK_WORDS = """
+    correct incorrect indeed as is are was be been it its this that which therefore thus so since
+    because we you not wrong value answer should must can cannot will formatted provided proposed
+    confirmed follows given calculated verified unknown error
+"""
+_TALK = frozenset(_TALK_WORDS.split())
+"""Words of which no answer consists."""
+
 _DECIMAL = r"(?:(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d*)?|\.\d+)"
 _NUMBER = re.compile(
     rf"""(?P<sign>[+-]?)\s*(?P<currency>(?:US)?\$|[€£])?\s*(?P<sign2>-?)
@@ -107,6 +130,9 @@ _NAME = re.compile(r"(?:[A-Za-z][A-Za-z_ ]{0,20}=|[A-Za-z]\s*\\in\b)\s*(?=[^=\s]
 """`x =`, `Total =`, `x \\in`: says what the value is of."""
 _TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it)?|math(?:rm|bf)|mbox)\s*\{([^{}]*)\}")
 _SINGLE = re.compile(r"\{(\w)\}")
+_THIN_SPACE = re.compile(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))")
+_SPACED_COMMA = re.compile(r"(?<=\d),(?:\s*\\!\s*|\s+(?=000(?!\d)))(?=\d{3}(?!\d))")
+"""Thousands apart by a thin space (`10\\,000`) or by a comma and space (`1, \\!234`, `1, 000`)."""
 _SPELLINGS = (
     ("\\dfrac", "\\frac"),
     ("\\tfrac", "\\frac"),
@@ -151,8 +177,15 @@ def same_value(answer: Value, gold: Value) -> bool:
     return answer == gold
 
 
+def is_prose(value: Text) -> bool:
+    """Whether a text reads as words about an answer (`correct and well formatted`), not as one."""
+    words = re.findall(r"[A-Za-z]{2,}", re.sub(r"\\[A-Za-z]+", " ", value.written))
+    return len(words) > 4 or any(word.lower() in _TALK for word in words)
+
+
 def _plain(text: str) -> str:
     """One spelling for notations that mean the same, without delimiters and closing full stop."""
+    text = _THIN_SPACE.sub("", _SPACED_COMMA.sub(",", text))
     for written, meant in _SPELLINGS:
         text = text.replace(written, meant)
     text = _TEXT_COMMAND.sub(r" \1 ", text).strip()
@@ -175,10 +208,10 @@ def _parse(text: str) -> Value | None:
     if len(items) > 1:
         values = tuple(value for item in items if (value := _parse(item.strip())) is not None)
         if len(values) == len(items):
-            return ValueList(brackets, values)
+            return ValueList(brackets, values, text)
     if brackets == "()" and (value := _parse(inside.strip())) is not None:
         return value
-    return Text(_canonical(text))
+    return Text(_canonical(text), text)
 
 
 def _unwrap(text: str) -> tuple[str, str]:
@@ -225,8 +258,9 @@ def _parse_number(text: str) -> Number | None:
         value *= _SCALES[words.pop(0)]
     if (match["sign"] == "-") != (match["sign2"] == "-"):
         value = -value
-    unit = _known_unit(" ".join(words) or (match["currency"] or "").lower().removeprefix("us"))
-    return Number(value, percent=match["percent"] is not None, unit=unit)
+    unit = known_unit(" ".join(words) or (match["currency"] or "").lower().removeprefix("us"))
+    decimal = text if re.fullmatch(r"-?\d*\.\d+", text) else ""
+    return Number(value, match["percent"] is not None, unit, decimal)
 
 
 def _magnitude(match: re.Match[str]) -> Fraction | None:
@@ -257,7 +291,7 @@ def _is_unit(text: str, *, spaced: bool) -> bool:
     return not (first_unknown and (len(words[0]) == 1 or not spaced))
 
 
-def _known_unit(text: str) -> str:
+def known_unit(text: str) -> str:
     """One spelling for a unit of measure; empty for words that are none."""
     power = "²" if "square" in text or re.search(r"\^?\{?2\}?$|²", text) else ""
     power = "³" if "cubic" in text or re.search(r"\^?\{?3\}?$|³", text) else power

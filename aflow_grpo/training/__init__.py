@@ -5,6 +5,7 @@
 | `module`, `update` | the LightningModule; one GRPO update |
 | `datamodule` | problem sets, endless proportional batches |
 | `rollout_callback`, `event_loop`, `collect` | executing workflows from `training_step` |
+| `storing` | every rollout to the journal |
 | `run_directory`, `checkpoint` | one process per directory; boundaries, atomic files |
 | `interrupts` | Ctrl-C and SIGTERM |
 | `metrics`, `tracking` | every metric name; the run in MLflow |

@@ -14,6 +14,8 @@ from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rollout import make_requests, rollout_seed
 from aflow_grpo.training.rollout_callback import RolloutCallback
+from aflow_grpo.training.storing import QUICK, STRUCTURE, Place
+from aflow_grpo.training.tracking import RunLogger
 
 __all__ = ["Collected", "Draw", "collect", "rollout_callback_of"]
 
@@ -32,6 +34,10 @@ class Draw:
     execute: bool = True
     """False checks the structure only."""
     evaluation: bool = False
+    rehearse: bool = False
+    """Run on stub operators and reward the structure alone, at no cost."""
+    quick: bool = False
+    """A validation inside `fit`, stored apart from the full evaluation of the same step."""
     strip_flaws: bool = False
     """Mend the planted flaws before anything else sees the text (a baseline, not a policy)."""
     chunk: int = 64
@@ -67,7 +73,10 @@ def rollout_callback_of(trainer: L.Trainer) -> RolloutCallback:
 def collect(
     policy: BasePolicy, trainer: L.Trainer, problems_P: Sequence[Problem], draw: Draw
 ) -> Collected:
-    """Let `policy` write `draw.group_size` workflows per problem; run (or only check) each once."""
+    """Let `policy` write `draw.group_size` workflows per problem; run (or only check) each once.
+
+    What comes of it is stored in the journal before it is returned.
+    """
     callback = rollout_callback_of(trainer)
     started = time.perf_counter()
     per_chunk = max(1, draw.chunk // draw.group_size)
@@ -79,7 +88,8 @@ def collect(
             for problem in chunk_P
             for member in range(draw.group_size)
         ]
-        completions_B = policy.write(chunk_P, seeds_B, greedy=draw.greedy)
+        visible_P = [problem.visible for problem in chunk_P]
+        completions_B = policy.write(visible_P, seeds_B, greedy=draw.greedy)
         if draw.strip_flaws:
             completions_B = [
                 replace(c, text=strip_flaws(c.text, chunk_P[b // draw.group_size].domain))
@@ -88,8 +98,30 @@ def collect(
         requests = make_requests(
             chunk_P, completions_B, seeds_B, group_size=draw.group_size, first_group=first
         )
-        pending.append(callback.submit(requests, execute=draw.execute, evaluation=draw.evaluation))
+        pending.append(
+            callback.submit(
+                requests,
+                execute=draw.execute,
+                evaluation=draw.evaluation,
+                rehearse=draw.rehearse,
+            )
+        )
         callback.stop_if_terminated(trainer)
     sampled = time.perf_counter()
     rollouts_B = [rollout for future in pending for rollout in callback.result(future, trainer)]
-    return Collected(rollouts_B, sampled - started, time.perf_counter() - sampled)
+    waited = time.perf_counter()
+    callback.store(rollouts_B, _place(trainer, draw))
+    return Collected(rollouts_B, sampled - started, waited - sampled)
+
+
+def _place(trainer: L.Trainer, draw: Draw) -> Place:
+    logger = trainer.logger
+    run = logger.run_id if isinstance(logger, RunLogger) else None
+    # Evaluations have no step of their own; what they find is logged under the module's.
+    step = draw.step + 1
+    if draw.split != "train":
+        step = getattr(trainer.lightning_module, "iteration", draw.step)
+    part = draw.split
+    if draw.quick:
+        part = QUICK if draw.execute else STRUCTURE
+    return Place(run or str(trainer.state.fn or "run"), part, step)

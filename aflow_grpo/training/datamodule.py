@@ -15,7 +15,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch.utils.data import DataLoader, Dataset
 
 from aflow_grpo.data.sampler import DomainMix, ProportionalSampler, stratified
-from aflow_grpo.data.sources import DataSource, load_sources
+from aflow_grpo.data.sources import DataSource, Loaded, read_sources
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.records import Problem
 
@@ -68,9 +68,9 @@ class WorkflowDataModule(L.LightningDataModule):
 
     def __init__(
         self,
-        train: list[DataSource] | None = None,
-        val: list[DataSource] | None = None,
-        test: list[DataSource] | None = None,
+        train: Sequence[DataSource] = (),
+        val: Sequence[DataSource] = (),
+        test: Sequence[DataSource] = (),
         mix: DomainMix = DomainMix(),
         batch_size: int = 8,
         quick_val_size: int = 50,
@@ -85,9 +85,9 @@ class WorkflowDataModule(L.LightningDataModule):
         if quick_val_size < 0:
             raise ConfigError(f"data.quick_val_size={quick_val_size}: expected at least 0.")
         self._sources: dict[str, list[DataSource]] = {
-            "train": list(train or []),
-            "val": list(val or []),
-            "test": list(test or []),
+            "train": list(train),
+            "val": list(val),
+            "test": list(test),
         }
         self._mix = mix
         self._batch_size = batch_size
@@ -96,6 +96,7 @@ class WorkflowDataModule(L.LightningDataModule):
         self.skip_too_long = skip_too_long
         self._seed = seed
         self._loaded: dict[str, list[Problem]] = {}
+        self._bad_rows: dict[str, int] = {}
         self._left_out: dict[str, set[str]] = {}
 
     def setup(self, stage: str) -> None:
@@ -107,7 +108,9 @@ class WorkflowDataModule(L.LightningDataModule):
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for split in needed:
             if split not in self._loaded:
-                self._loaded[split] = self._read(split)
+                loaded = self._read(split)
+                self._loaded[split] = loaded.problems
+                self._bad_rows[split] = len(loaded.bad_rows)
         for split in needed:
             if not self._loaded[split] and (split == "train" or stage != "fit"):
                 raise DataError(
@@ -140,6 +143,10 @@ class WorkflowDataModule(L.LightningDataModule):
         """How many problems of `split` were left out."""
         return len(self._left_out.get(split, ()))
 
+    def bad_row_count(self, split: str) -> int:
+        """How many rows of the files of `split` were skipped (`on_bad_row: skip`)."""
+        return self._bad_rows.get(split, 0)
+
     def all_problems(self) -> list[Problem]:
         """Every loaded problem, those left out included, e.g. for the simulator."""
         return [problem for problems in self._loaded.values() for problem in problems]
@@ -170,8 +177,8 @@ class WorkflowDataModule(L.LightningDataModule):
             self.problems("train"), self._mix, batch_size=self._batch_size, seed=self._seed
         )
 
-    def _read(self, split: str) -> list[Problem]:
-        return load_sources(self._sources[split])
+    def _read(self, split: str) -> Loaded:
+        return read_sources(self._sources[split])
 
     def _batches(self, problems: Sequence[Problem]) -> DataLoader[Any]:
         return DataLoader(

@@ -79,7 +79,10 @@ def check_lengths(policy: BasePolicy, trainer: L.Trainer) -> None:
     data = _data_of(trainer)
     if data is None:
         return
-    found = {split: policy.too_long(data.problems(split)) for split in ("train", "val", "test")}
+    found = {
+        split: policy.too_long([problem.visible for problem in data.problems(split)])
+        for split in ("train", "val", "test")
+    }
     found = {split: lengths for split, lengths in found.items() if lengths}
     limit = token_limits(policy).prompt
     if found and not data.skip_too_long:

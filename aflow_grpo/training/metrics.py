@@ -7,7 +7,13 @@ in ``status/unavailable`` and in nothing else.
 | name | meaning |
 |---|---|
 | ``reward`` (``/math|code|qa``) | mean total reward, points in [-10, 10] |
-| ``reward/<part>`` | mean of each part of the reward, in points |
+| ``reward/<part>`` (``/domain``) | mean of each part of the reward, in points |
+| ``reward_spread`` (``/domain``) | mean standard deviation of the totals within a group |
+| ``zero_variance_groups`` (``/domain``) | share of groups with equal rewards, without a signal |
+| ``penalty/<kind>`` (``/domain``) | share with this penalty: wrong, execution, constraint, … |
+| ``structure/<measure>`` (``/domain``) | mean of the four measures of `structure` |
+| ``score/<measure>`` (``/domain``) | mean of what scorers report beside the score, such as f1 |
+| ``by_dataset/<figure>/<dataset>`` | reward, accuracy, rates, cost, where there are several |
 | ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
 | ``repaired_execution_rate`` (``/domain``) | share that ran after a repair that lost no text |
 | ``accuracy`` (``/domain``) | share answered right by the policy's own workflow |
@@ -31,27 +37,42 @@ The update (`update.py`) adds these, under ``train/`` only.
 | ``kl``, ``entropy`` | token means in nats; ``kl`` where `kl_coef` > 0 |
 | ``grad_norm`` | before clipping |
 | ``learning_rate`` | after the update |
-| ``zero_variance_groups`` | share of groups with equal rewards, which teach nothing |
 | ``skipped_update`` | 1 when no group had a signal, else 0 |
 | ``workflows`` | rollouts of the iteration, masked ones included |
 
 ``train/cost_usd_total`` is the list cost since the run began, evaluations and fallbacks included.
+``train/reward_stage`` is 0 in stage `structure`, whose rollouts have no answer (accuracy 0), and 1
+in stage `full`.
 With `data.skip_too_long`, ``length/skipped_problems`` is how many problems the split lost to it.
 ``time/sample_s``, ``time/execute_s``, ``time/update_s`` are the seconds of the iteration's phases.
 """
 
 from __future__ import annotations
 
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from statistics import fmean
+from collections.abc import Callable, Iterator, Sequence
+from statistics import fmean, pstdev
 
 from aflow_grpo.records import DOMAINS, Rollout, Status
-from aflow_grpo.workflow.contract import TEN_OPERATORS
+from aflow_grpo.rewards import Outcome, outcome_of
+from aflow_grpo.structure import MEASURES, structure_measures
+from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 
-__all__ = ["HEADLINE", "REWARD_PARTS", "WRITTEN_BY_ENDPOINT", "rollout_metrics", "valid_rate"]
+__all__ = [
+    "BY_DATASET",
+    "HEADLINE",
+    "REWARD_PARTS",
+    "WRITTEN_BY_ENDPOINT",
+    "rollout_metrics",
+    "valid_rate",
+]
 
 REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition", "penalty")
+BY_DATASET = ("reward", "accuracy", "direct_execution_rate", "cost_usd_per_problem")
+"""What is reported for each dataset, of `HEADLINE`."""
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
+"""What the lab book does not take in a metric's name, and what would open a group of its own."""
 
 HEADLINE: dict[str, Callable[[Rollout], float]] = {
     "reward": lambda r: r.reward.total,
@@ -71,7 +92,11 @@ WRITTEN_BY_ENDPOINT: dict[str, Callable[[Rollout], float]] = {
 
 
 def rollout_metrics(
-    rollouts: Sequence[Rollout], split: str, *, greedy: bool = False
+    rollouts: Sequence[Rollout],
+    split: str,
+    *,
+    greedy: bool = False,
+    operators: OperatorSet = TEN_OPERATORS,
 ) -> dict[str, float]:
     """All figures of executed rollouts, ready to log.
 
@@ -79,6 +104,7 @@ def rollout_metrics(
         rollouts: Executed rollouts, masked ones included.
         split: ``train``, ``val`` or ``test``.
         greedy: Whether they were decoded greedily.
+        operators: The operators that exist.
     """
     suffix = "_greedy" if greedy else ""
     counted = [r for r in rollouts if not r.masked]
@@ -90,16 +116,80 @@ def rollout_metrics(
     headline = dict(HEADLINE)
     if any(r.completion.usage.calls for r in counted):
         headline |= WRITTEN_BY_ENDPOINT
-    for name, value in headline.items():
-        metrics[f"{split}/{name}{suffix}"] = fmean(map(value, counted))
-        for domain in DOMAINS:
-            members = [r for r in counted if r.problem.domain == domain]
-            if members:
-                metrics[f"{split}/{name}{suffix}/{domain}"] = fmean(map(value, members))
-    for part in REWARD_PARTS:
-        metrics[f"{split}/reward{suffix}/{part}"] = fmean(getattr(r.reward, part) for r in counted)
+    for end, members in _by_domain(counted):
+        for name, value in headline.items():
+            metrics[f"{split}/{name}{suffix}{end}"] = fmean(map(value, members))
+        details = _reward_details(members) | _structure(members, operators) | _measures(members)
+        for name, figure in details.items():
+            group, _, rest = name.partition("/")
+            rest = f"/{rest}" if rest else ""
+            metrics[f"{split}/{group}{suffix}{rest}{end}"] = figure
     metrics |= {f"{split}/{name}": value for name, value in _details(counted, suffix).items()}
+    for name, figure in _by_dataset(counted).items():
+        metrics[f"{split}/by_dataset{suffix}/{name}"] = figure
     return metrics
+
+
+def _by_domain(rollouts: Sequence[Rollout]) -> Iterator[tuple[str, Sequence[Rollout]]]:
+    """All rollouts, and those of each domain that has any; with the end of their names."""
+    yield "", rollouts
+    for domain in DOMAINS:
+        members = [r for r in rollouts if r.problem.domain == domain]
+        if members:
+            yield f"/{domain}", members
+
+
+def _reward_details(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Parts, penalties by outcome, and what the groups could learn from."""
+    details = {
+        f"reward/{part}": fmean(getattr(r.reward, part) for r in rollouts) for part in REWARD_PARTS
+    }
+    outcomes = Counter(outcome_of(r.execution, r.score) for r in rollouts)
+    details |= {
+        f"penalty/{outcome.value}": outcomes[outcome] / len(rollouts)
+        for outcome in Outcome
+        if outcome is not Outcome.RIGHT
+    }
+    groups: dict[tuple[int, str], list[float]] = {}
+    for rollout in rollouts:
+        # An evaluation numbers the groups of each batch from 0, so the problem tells them apart.
+        groups.setdefault((rollout.group, rollout.problem.id), []).append(rollout.reward.total)
+    several = [totals for totals in groups.values() if len(totals) > 1]
+    if several:
+        details["reward_spread"] = fmean(map(pstdev, several))
+        silent = [min(totals) == max(totals) for totals in groups.values()]
+        details["zero_variance_groups"] = fmean(silent)
+    return details
+
+
+def _structure(rollouts: Sequence[Rollout], operators: OperatorSet) -> dict[str, float]:
+    found = [
+        structure_measures(r.completion, r.execution, r.problem.domain, operators) for r in rollouts
+    ]
+    return {f"structure/{name}": fmean(getattr(m, name) for m in found) for name in MEASURES}
+
+
+def _measures(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Means over the rollouts that have the measure."""
+    values: dict[str, list[float]] = {}
+    for rollout in rollouts:
+        for name, value in rollout.score.measures.items():
+            values.setdefault(_UNNAMEABLE.sub("_", name), []).append(value)
+    return {f"score/{name}": fmean(found) for name, found in values.items()}
+
+
+def _by_dataset(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """``figure/dataset``; nothing where all problems are of one dataset."""
+    datasets: dict[str, list[Rollout]] = {}
+    for rollout in rollouts:
+        datasets.setdefault(_UNNAMEABLE.sub("_", rollout.problem.dataset), []).append(rollout)
+    if len(datasets) < 2:
+        return {}
+    return {
+        f"{figure}/{dataset}": fmean(map(HEADLINE[figure], members))
+        for figure in BY_DATASET
+        for dataset, members in sorted(datasets.items())
+    }
 
 
 def valid_rate(rollouts: Sequence[Rollout], split: str) -> dict[str, float]:

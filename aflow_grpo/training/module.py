@@ -6,8 +6,7 @@ update the policy. Optimisation is manual, because one batch may mean several op
 (`grpo.ppo_epochs`, `grpo.minibatches`) and each of them accumulates over micro-batches.
 
 All randomness is derived from (seed, split, iteration, problem, member); see `seeds.py`.
-Not here: how workflows run (`rollout_callback`), what is printed (`progress`), where metrics go
-(`tracking`).
+Not here: how workflows run (`rollout_callback`), printing (`progress`), logging (`tracking`).
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Problem, Rollout
-from aflow_grpo.training.collect import Collected, Draw, collect
+from aflow_grpo.training.collect import Collected, Draw, collect, rollout_callback_of
 from aflow_grpo.training.interrupts import deferred_interrupt
 from aflow_grpo.training.lengths import (
     DRAW_EVERY_N_ITERATIONS,
@@ -40,6 +39,7 @@ from aflow_grpo.training.lengths import (
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
 from aflow_grpo.training.report import choose_example
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
+from aflow_grpo.training.stage import RewardStage
 from aflow_grpo.training.tracking import log_rollout_table
 from aflow_grpo.training.update import update_policy
 
@@ -94,6 +94,7 @@ class GRPOModule(L.LightningModule):
         self._evaluated_at = -1
         self._optimizer_steps = 0
         self._idle_steps = 0
+        self._reward_stage = RewardStage()
         self._quick_evaluations = 0
         self._sampled: list[Rollout] = []
         self._greedy: list[Rollout] = []
@@ -139,6 +140,7 @@ class GRPOModule(L.LightningModule):
         checkpoint[_STATE_KEY] = {
             "iteration": self.iteration,
             "idle_steps": self._idle_steps,
+            "reward_stage": self._reward_stage.state_dict(),
             "quick_evaluations": self._quick_evaluations,
             "evaluations": self.evaluations,
             "evaluated_at": self._evaluated_at,
@@ -169,6 +171,7 @@ class GRPOModule(L.LightningModule):
             )
         self.iteration = int(state["iteration"])
         self._idle_steps = int(state["idle_steps"])
+        self._reward_stage.load_state_dict(state.get("reward_stage", {}))
         self._quick_evaluations = int(state["quick_evaluations"])
         self.evaluations = list(state["evaluations"])
         self._evaluated_at = int(state["evaluated_at"])
@@ -202,7 +205,9 @@ class GRPOModule(L.LightningModule):
 
     def training_step(self, batch: Sequence[Problem], batch_idx: int) -> STEP_OUTPUT:
         """One GRPO iteration on the problems of `batch`."""
+        reward = rollout_callback_of(self.trainer).reward
         draw = Draw(
+            rehearse=self._reward_stage.current(reward, self.iteration) == "structure",
             split="train",
             step=self.iteration,
             run_seed=self.seed,
@@ -231,7 +236,9 @@ class GRPOModule(L.LightningModule):
                 self._idle_steps = 0 if update.learned else self._idle_steps + 1
             self.iteration += 1
             self._count_cost(collected.rollouts_B)
-            metrics = rollout_metrics(collected.rollouts_B, "train") | update.metrics
+            known = self.policy.operators
+            metrics = rollout_metrics(collected.rollouts_B, "train", operators=known)
+            metrics |= update.metrics | self._reward_stage.observe(collected.rollouts_B)
             metrics |= left_out_metrics(self.trainer, "train")
             metrics["train/cost_usd_total"] = self.cost_usd
             metrics["time/sample_s"] = collected.sample_s
@@ -294,7 +301,8 @@ class GRPOModule(L.LightningModule):
             self._report("val")
             return
         if self._quick_executes:
-            self._log(rollout_metrics(self._greedy, "val/quick", greedy=True))
+            known = self.policy.operators
+            self._log(rollout_metrics(self._greedy, "val/quick", greedy=True, operators=known))
             log_rollout_table(
                 self.trainer.logger, self._table(self._greedy), self.iteration, "quick"
             )
@@ -345,7 +353,7 @@ class GRPOModule(L.LightningModule):
             self._sampled += self._draw(split, problems, greedy=False)
 
     def _draw(
-        self, split: str, problems: Sequence[Problem], *, greedy: bool, execute: bool = True
+        self, split: str, problems: Sequence[Problem], *, greedy: bool, execute: bool | None = None
     ) -> list[Rollout]:
         draw = Draw(
             split=f"{split}/greedy" if greedy else split,
@@ -353,7 +361,8 @@ class GRPOModule(L.LightningModule):
             run_seed=self.seed,
             group_size=1 if greedy else self.evaluation.samples,
             greedy=greedy,
-            execute=execute,
+            execute=execute is not False,
+            quick=execute is not None,
             evaluation=greedy,
             strip_flaws=self.evaluation.strip_flaws,
             chunk=self.evaluation.sample_batch_size,
@@ -362,8 +371,9 @@ class GRPOModule(L.LightningModule):
         return collect(self.policy, self.trainer, problems, draw).rollouts_B
 
     def _report(self, split: str) -> dict[str, float]:
-        metrics = rollout_metrics(self._sampled, split)
-        metrics |= rollout_metrics(self._greedy, split, greedy=True)
+        known = self.policy.operators
+        metrics = rollout_metrics(self._sampled, split, operators=known)
+        metrics |= rollout_metrics(self._greedy, split, greedy=True, operators=known)
         metrics |= left_out_metrics(self.trainer, split)
         self._log(metrics)
         self._log_lengths(split, self._sampled or self._greedy)
@@ -374,8 +384,7 @@ class GRPOModule(L.LightningModule):
         return metrics
 
     def _log_lengths(self, split: str, rollouts: Sequence[Rollout]) -> None:
-        limits = token_limits(self.policy)
-        log_lengths(self.trainer.logger, rollouts, limits, split, self.iteration)
+        log_lengths(self.trainer.logger, rollouts, token_limits(self.policy), split, self.iteration)
 
     def _table(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
         """Evenly spaced rows, so that every domain and level is seen."""

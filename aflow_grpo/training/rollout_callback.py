@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -30,9 +31,12 @@ from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.scoring.own_scorers import load_scorers
 from aflow_grpo.scoring.scorers import ScorerSet
+from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.event_loop import EventLoopThread
 from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
+from aflow_grpo.training.storing import Place, make_batch, settings_text
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
 
@@ -58,6 +62,7 @@ class RolloutCallback(L.Callback):
         tiers: The executor's endpoints in order of preference. May be empty with a simulator.
         simulator: Settings of the simulated executor, then the only tier; null uses `tiers`.
         journal: Keep every call of an endpoint in `journal.db`, so that none is paid for twice.
+        store_rollouts: Keep every rollout there too, for `aflow-grpo rescore`; needs the journal.
         check_endpoints: Ask every real endpoint for one token before the run begins, and stop if
             none answers (0.000002 USD each for gpt-4o-mini). Off, a run can be repeated from the
             journal without a network.
@@ -66,6 +71,7 @@ class RolloutCallback(L.Callback):
         sandbox: Limits of the processes that run operator-written code.
         reward: Weights, penalties, one-call costs.
         rollout: Concurrency, deadline, fallback.
+        scoring: What counts as right: the profile, scorers of your own, clocks.
         operators: Import paths of operators of your own, e.g. `my_module.Summarise`, besides the
             ten.
     """
@@ -82,6 +88,8 @@ class RolloutCallback(L.Callback):
         reward: RewardSettings = RewardSettings(),
         rollout: RolloutSettings = RolloutSettings(),
         operators: list[str] | None = None,
+        scoring: ScoringSettings = ScoringSettings(),
+        store_rollouts: bool = True,
     ) -> None:
         self.tiers = list(tiers or [])
         self.simulator_settings = simulator
@@ -92,7 +100,11 @@ class RolloutCallback(L.Callback):
         self.sandbox = sandbox
         self.reward = reward
         self.rollout = rollout
-        self.operators = load_operators(operators or ())
+        self.store_rollouts = store_rollouts
+        self.own_operators = list(operators or ())
+        self.operators = load_operators(self.own_operators)
+        self.scoring = scoring
+        load_scorers(scoring.scorers)  # a wrong path stops before anything is opened
         self._open: _Opened | None = None
         self._sigterm = False
 
@@ -149,16 +161,50 @@ class RolloutCallback(L.Callback):
         self.close()
 
     def submit(
-        self, requests: Sequence[RolloutRequest], *, execute: bool = True, evaluation: bool = False
+        self,
+        requests: Sequence[RolloutRequest],
+        *,
+        execute: bool = True,
+        evaluation: bool = False,
+        rehearse: bool = False,
     ) -> Future[list[Rollout]]:
         """Start running `requests` (or only checking their structure); see `result`."""
         engine = self._opened.engine
-        work = engine.run(requests, evaluation=evaluation) if execute else engine.inspect(requests)
+        if execute:
+            work = engine.run(requests, evaluation=evaluation, rehearse=rehearse)
+        else:
+            work = engine.inspect(requests)
         return self._opened.loop.submit(work)
 
     def result(self, future: Future[list[Rollout]], trainer: L.Trainer) -> list[Rollout]:
         """Wait for what `submit` started; SIGTERM and Ctrl-C cancel it and propagate."""
         return self._opened.loop.result(future, poll=lambda: self.stop_if_terminated(trainer))
+
+    def store(self, rollouts: Sequence[Rollout], place: Place) -> None:
+        """Put rollouts into the journal, if there is one; returns before they are on the disk.
+
+        Raises:
+            ExecutorError: The journal cannot be written.
+        """
+        journal = self._opened.journal
+        if journal is None or not self.store_rollouts:
+            return
+        settings = settings_text(
+            {
+                "reward": self.reward,
+                "scoring": self.scoring,
+                "sandbox": self.sandbox,
+                "operators": self.own_operators,
+            }
+        )
+        journal.put_rollouts(make_batch(place, rollouts, settings))
+
+    def on_save_checkpoint(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """What a checkpoint counts as done is on the disk before it."""
+        if self._open is not None and self._open.journal is not None:
+            self._open.journal.flush()
 
     def stop_if_terminated(self, trainer: L.Trainer) -> None:
         """Raise if a signal has arrived that did not stop the run yet."""
@@ -199,6 +245,7 @@ class _Opened:
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     client: ExecutorClient = field(init=False)
     writer: ExecutorClient | None = None
+    journal: Journal | None = None
     sandbox: Sandbox = field(init=False)
     engine: RolloutEngine = field(init=False)
 
@@ -228,11 +275,11 @@ class _Opened:
     ) -> None:
         """The clients of all endpoints, and whether these answer."""
         stack = self.stack
-        journal = None
         if settings.journal:
             root.mkdir(parents=True, exist_ok=True)
-            journal = Journal(root / "journal.db")
-            stack.callback(journal.close)
+            self.journal = Journal(root / "journal.db")
+            stack.callback(self.journal.close)
+        journal = self.journal
         # A simulator's replies are those of its world; a real endpoint's know no scope.
         self.client = ExecutorClient(tiers, journal=journal, scope=scope)
         stack.push_async_callback(self.client.aclose)
@@ -258,9 +305,8 @@ class _Opened:
         executor = WorkflowExecutor(
             self.client, interpreter, self.sandbox, settings.execution, settings.operators
         )
-        self.engine = RolloutEngine(
-            executor, ScorerSet(self.sandbox), settings.reward, settings.rollout
-        )
+        scorers = await stack.enter_async_context(ScorerSet(self.sandbox, settings.scoring))
+        self.engine = RolloutEngine(executor, scorers, settings.reward, settings.rollout)
 
     def close(self) -> None:
         self.loop.cancel_all()

@@ -15,7 +15,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from aflow_grpo.records import Domain, Problem, WorkflowSource
+from aflow_grpo.problem import require_visible
+from aflow_grpo.records import Domain, VisibleProblem, WorkflowSource
 from aflow_grpo.workflow.contract import CALL_SIGNATURE, TEN_OPERATORS, OperatorSet
 from aflow_grpo.workflow.library import library
 from aflow_grpo.workflow.spec import OperatorSpec
@@ -72,7 +73,7 @@ _LONGEST_WORD = 30
 
 
 def full_prompt(
-    problem: Problem,
+    problem: VisibleProblem,
     *,
     enabled: Collection[str] | None = None,
     max_context_chars: int | None = None,
@@ -97,7 +98,7 @@ def full_prompt(
     ]
 
 
-def compact_prompt(problem: Problem, *, max_context_chars: int | None = None) -> str:
+def compact_prompt(problem: VisibleProblem, *, max_context_chars: int | None = None) -> str:
     """The prompt of the tiny policy, e.g. ``<math>\\nWhat is 2+3?\\n<workflow>\\n``.
 
     Args:
@@ -188,8 +189,9 @@ def _frame(domain: Domain, enabled: frozenset[str] | None, operators: OperatorSe
     return "\n\n".join(sections)
 
 
-def _text(problem: Problem, max_context_chars: int | None) -> str:
+def _text(problem: VisibleProblem, max_context_chars: int | None) -> str:
     """The problem's text with about `max_context_chars` characters of its context."""
+    require_visible(problem)
     if max_context_chars is None or len(problem.context) <= max_context_chars:
         return problem.text
     return replace(problem, context=shortened_context(problem.context, max_context_chars)).text

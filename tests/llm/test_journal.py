@@ -161,7 +161,7 @@ def test_a_journal_of_version_1_is_migrated_where_it_is(tmp_path: Path) -> None:
 def _columns(path: Path) -> list[tuple[Any, ...]]:
     connection = sqlite3.connect(path)
     columns = connection.execute("PRAGMA table_info(calls)").fetchall()
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     connection.close()
     return columns
 
@@ -170,9 +170,9 @@ def test_a_journal_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     Journal(path).close()
     connection = sqlite3.connect(path)
-    connection.execute("PRAGMA user_version=3")
+    connection.execute("PRAGMA user_version=4")
     connection.close()
-    with pytest.raises(ConfigError, match="schema version 3, not 2"):
+    with pytest.raises(ConfigError, match="schema version 4, not 3"):
         Journal(path)
 
 

@@ -48,7 +48,7 @@ class Scene:
     def __call__(
         self, attribute: str, replies: list[str], about: Problem = ADD, /, **arguments: Any
     ) -> Mapping[str, Any]:
-        operators = OperatorKit().build(sandbox=self._sandbox, problem=about)
+        operators = OperatorKit().build(sandbox=self._sandbox, problem=about.visible)
         call = self._runner.run(self.call(operators[attribute], replies, arguments))
         assert call.fault_kind is None, call.message
         json.dumps(to_dict(call))  # whatever an operator returns can be logged
@@ -217,7 +217,7 @@ def test_endless_loop_dies_and_does_not_hold_up_the_event_loop(
             "entry_point": "add",
             "test_loop": 0,
         }
-        operator = programs.Test(sandbox, ADD, timeout_s=1.0)
+        operator = programs.Test(sandbox, ADD.visible, timeout_s=1.0)
         calling = asyncio.ensure_future(scene.call(operator, [""], arguments))
         while not calling.done():
             await asyncio.wait([calling], timeout=0.05)

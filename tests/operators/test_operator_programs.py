@@ -56,7 +56,7 @@ def programmer(runner: asyncio.Runner, sandbox: Sandbox) -> Talk:
 
 
 def mender(runner: asyncio.Runner, sandbox: Sandbox, problem: Problem = PROBLEM) -> Talk:
-    return Talk(runner, programs.Test(sandbox, problem, timeout_s=1.0))
+    return Talk(runner, programs.Test(sandbox, problem.visible, timeout_s=1.0))
 
 
 def block(code: str) -> str:

@@ -57,7 +57,7 @@ class World:
 
     def call(self, attribute: str, index: int, session: LLMSession) -> OperatorCall:
         problem, arguments = ARGUMENTS[attribute]
-        operators = OperatorKit().build(sandbox=self.sandbox, problem=problem)
+        operators = OperatorKit().build(sandbox=self.sandbox, problem=problem.visible)
         return self.runner.run(run_operator(index, attribute, arguments, session, operators))
 
 
@@ -74,7 +74,7 @@ def world() -> Iterator[World]:
 
 def test_every_operator_of_the_contract_is_built() -> None:
     assert list(ARGUMENTS) == [spec.attribute for spec in OPERATORS]
-    operators = OperatorKit().build(sandbox=Sandbox(), problem=MATH)
+    operators = OperatorKit().build(sandbox=Sandbox(), problem=MATH.visible)
     assert {name: operator.spec for name, operator in operators.items()} == (
         TEN_OPERATORS.by_attribute
     )
@@ -122,7 +122,7 @@ def test_the_same_seed_and_index_give_the_same_results(world: World) -> None:
 
 def test_unknown_operator_is_the_workflows_fault(world: World) -> None:
     session: BranchingLLM = world.client.session(seed=7)
-    operators = OperatorKit().build(sandbox=world.sandbox, problem=MATH)
+    operators = OperatorKit().build(sandbox=world.sandbox, problem=MATH.visible)
     call = world.runner.run(run_operator(0, "debate", {}, session, operators))
     assert call.fault_kind is FaultKind.EXCEPTION and call.result == {}
     assert call.message.startswith("there is no operator 'debate'; there are answer_generate")

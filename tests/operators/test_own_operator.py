@@ -23,7 +23,16 @@ from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.operators.base import LLM, Arguments, Operator
 from aflow_grpo.operators.registry import TEN_CLASSES, OperatorKit, load_operators
 from aflow_grpo.policy import Policy
-from aflow_grpo.records import DOMAINS, Domain, Execution, FaultKind, Problem, Status, Usage
+from aflow_grpo.records import (
+    DOMAINS,
+    Domain,
+    Execution,
+    FaultKind,
+    Problem,
+    Status,
+    Usage,
+    VisibleProblem,
+)
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.training.datamodule import WorkflowDataModule
 from aflow_grpo.training.module import GRPOModule
@@ -65,9 +74,9 @@ def test_the_kit_holds_the_ten_and_ones_own() -> None:
 def test_prompt_and_validator_know_it_where_it_is_given(domain: Domain) -> None:
     problem = Problem("p", "sample", domain, "Why?", "", entry_point="f")
     line = '- await self.summarise(text: str, sentences: int = 2) -> {"summary": str}\n'
-    asked = full_prompt(problem, operators=KIT.contract)[1]["content"]
+    asked = full_prompt(problem.visible, operators=KIT.contract)[1]["content"]
     assert line + "  Shortens a text to its main points." in asked
-    assert line not in full_prompt(problem)[1]["content"]
+    assert line not in full_prompt(problem.visible)[1]["content"]
     source = parse_completion(SUMMARISED.text).source
     assert source is not None
     rejected = [f for f in validate(source, domain, operators=KIT.contract) if _rejects(f)]
@@ -89,7 +98,7 @@ def execute(*cases: tuple[Any, Problem], kit: OperatorKit = KIT) -> list[Executi
                     world.client, world.interpreter, world.sandbox, operators=kit
                 )
                 return [
-                    await executor.execute(done, problem, seed=1, fallback=False)
+                    await executor.execute(done, problem.visible, seed=1, fallback=False)
                     for done, problem in cases
                 ]
 
@@ -229,7 +238,7 @@ def test_the_policys_prompts_offer_it_during_a_run(tmp_path: Path) -> None:
 
 
 def test_operators_are_built_on_a_problem_without_gold_and_hidden_tests() -> None:
-    seen: list[Problem] = []
+    seen: list[VisibleProblem] = []
 
     class Nosy(Summarise):
         spec = dataclasses.replace(Summarise.spec, name="Nosy", attribute="nosy", marker="[nosy]")
@@ -239,10 +248,10 @@ def test_operators_are_built_on_a_problem_without_gold_and_hidden_tests() -> Non
             seen.append(surroundings.problem)
             return cls()
 
-    OperatorKit((*TEN_CLASSES, Nosy)).build(sandbox=Sandbox(), problem=CODE[0])
-    (known,) = seen
-    assert known.public_tests == CODE[0].public_tests
-    assert (known.answer, known.alternatives, known.hidden_tests) == ("", (), ())
+    OperatorKit((*TEN_CLASSES, Nosy)).build(sandbox=Sandbox(), problem=CODE[0].visible)
+    assert seen == [CODE[0].visible]
+    with pytest.raises(TypeError, match="Problem given where only a VisibleProblem"):
+        OperatorKit().build(sandbox=Sandbox(), problem=CODE[0])  # type: ignore[arg-type]
 
 
 def test_executions_with_and_without_it_share_one_interpreter() -> None:
@@ -253,7 +262,9 @@ def test_executions_with_and_without_it_share_one_interpreter() -> None:
                 with_it = WorkflowExecutor(client, interpreter, sandbox, operators=KIT)
                 without = WorkflowExecutor(client, interpreter, sandbox)
                 statuses = [
-                    (await executor.execute(SUMMARISED, MATH[0], seed=1, fallback=False)).status
+                    (
+                        await executor.execute(SUMMARISED, MATH[0].visible, seed=1, fallback=False)
+                    ).status
                     for executor in (with_it, without, with_it)
                 ]
             await client.aclose()

@@ -18,11 +18,11 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.tiers import WriterTier
 from aflow_grpo.policy import EndpointPolicy
-from aflow_grpo.records import Completion, FaultKind, Problem, Status, Usage
+from aflow_grpo.records import Completion, FaultKind, Status, Usage, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import full_prompt
 
-MATH = Problem("math/1", "sample", "math", "What is 2 + 3?", "5")
-QA = Problem("qa/1", "sample", "qa", "Who?", "Ada", context="Ada wrote it.\n" + "It rained. " * 90)
+MATH = VisibleProblem("math/1", "sample", "math", "What is 2 + 3?")
+QA = VisibleProblem("qa/1", "sample", "qa", "Who?", context="Ada wrote it.\n" + "It rained. " * 90)
 
 
 def tier(endpoint: Scripted, **changes: Any) -> WriterTier:

@@ -107,7 +107,7 @@ def test_the_shipped_policy_writes_something_like_a_workflow():
     problem = Problem(
         id="p/1", dataset="sample", domain="math", question="What is 2+3?", answer="5"
     )
-    (completion,) = policy.eval().sample([policy.encode(problem)], [0], greedy=True)
+    (completion,) = policy.eval().sample([policy.encode(problem.visible)], [0], greedy=True)
     assert completion.finished
     assert "graph_code" in completion.text
 

@@ -262,7 +262,7 @@ def test_nf4_base_with_adapters_samples_and_trains_on_a_cpu(model_folder):
 def test_nothing_is_loaded_before_setup(model_folder):
     policy = Policy(model_folder, sampling=SAMPLING)
     assert list(policy.parameters()) == []
-    for use in (lambda: policy.encode(PROBLEM), lambda: policy.sample([ONE], [0]),
+    for use in (lambda: policy.encode(PROBLEM.visible), lambda: policy.sample([ONE], [0]),
                 policy.fingerprint, policy.describe):  # fmt: skip
         with pytest.raises(RuntimeError, match="setup"):
             use()

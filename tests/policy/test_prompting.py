@@ -18,16 +18,15 @@ from aflow_grpo.data.sources import DATA_VARIABLE, DataSource, load_source
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy import prompting
 from aflow_grpo.policy.prompting import EncodedPrompt, encode_problem, excess_lengths
-from aflow_grpo.records import DOMAINS, Problem
+from aflow_grpo.records import DOMAINS, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import compact_prompt, full_prompt
 
-MATH = Problem(id="p/1", dataset="sample", domain="math", question="What is 2+3?", answer="5")
-QA = Problem(
+MATH = VisibleProblem(id="p/1", dataset="sample", domain="math", question="What is 2+3?")
+QA = VisibleProblem(
     id="p/2",
     dataset="sample",
     domain="qa",
     question="Who sang?",
-    answer="Ada",
     context="The choir. " * 500,
 )
 FORMS = ("compact", "full")
@@ -145,7 +144,7 @@ def test_the_quick_look_tokenizes_only_what_may_be_too_long(tiny, monkeypatch):
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_shipped_problems_fit_the_shipped_policy_whole(domain, tiny):
-    problems = [p for p in load_source(DataSource("sample")) if p.domain == domain]
+    problems = [p.visible for p in load_source(DataSource("sample")) if p.domain == domain]
     for problem in problems[:100]:
         prompt = encode_problem(problem, tiny, "compact", 640)
         assert prompt == EncodedPrompt(tuple(tiny(compact_prompt(problem))["input_ids"]))
@@ -159,11 +158,11 @@ real = pytest.mark.skipif(not FOLDER, reason=f"{DATA_VARIABLE} is not set")
 
 
 @pytest.fixture(scope="module")
-def hotpotqa() -> list[tuple[Problem, list[str]]]:
+def hotpotqa() -> list[tuple[VisibleProblem, list[str]]]:
     """The problems with the titles of their paragraphs."""
     path = Path(FOLDER) / "aflow_format" / "hotpotqa_validate.jsonl"
     rows = [json.loads(row) for row in path.read_text(encoding="utf-8").splitlines()]
-    problems = load_source(DataSource("hotpotqa", path=str(path)))
+    problems = [p.visible for p in load_source(DataSource("hotpotqa", path=str(path)))]
     titles = [[title.strip() for title, text in row["context"] if "".join(text)] for row in rows]
     assert len(problems) == len(titles) == 200
     return list(zip(problems, titles, strict=True))

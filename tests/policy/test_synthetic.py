@@ -12,7 +12,7 @@ from aflow_grpo.policy.flaws import FLAW_RATES, Flaw
 from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.policy.synthetic import synthetic_pairs, synthetic_workflow
 from aflow_grpo.policy.validity import Sample, faults_of, operator_sequence
-from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
+from aflow_grpo.records import DOMAINS, Domain, FaultKind, VisibleProblem
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.policy_prompt import compact_prompt
 from aflow_grpo.workflow.validate import validate
@@ -115,9 +115,7 @@ def test_whether_a_workflow_is_valid_does_not_depend_on_its_structure() -> None:
 
 
 def test_the_same_seed_gives_the_same_pairs_and_another_seed_others() -> None:
-    problems = [
-        Problem(f"p{i}", "sample", "math", f"What is {i} + 1?", str(i + 1)) for i in range(9)
-    ]
+    problems = [VisibleProblem(f"p{i}", "sample", "math", f"What is {i} + 1?") for i in range(9)]
     first = list(synthetic_pairs(problems, 40, seed=1))
     assert first == list(synthetic_pairs(problems, 40, seed=1))
     assert first != list(synthetic_pairs(problems, 40, seed=2))
@@ -125,7 +123,7 @@ def test_the_same_seed_gives_the_same_pairs_and_another_seed_others() -> None:
 
 
 def test_foreign_prompts_keep_domain_and_frame_and_reach_real_lengths() -> None:
-    problem = Problem("p", "sample", "qa", "Who was first?", "Ann", context="Ann came first.")
+    problem = VisibleProblem("p", "sample", "qa", "Who was first?", context="Ann came first.")
     pairs = list(synthetic_pairs([problem], 400, seed=3, foreign_share=0.5))
     known = compact_prompt(problem)
     foreign = [pair.prompt for pair in pairs if pair.prompt != known]

@@ -23,7 +23,7 @@ from aflow_grpo.policy.warmstart import (
     training_problems,
     warm_start,
 )
-from aflow_grpo.records import DOMAINS, FaultKind, Problem
+from aflow_grpo.records import DOMAINS, FaultKind, VisibleProblem
 
 SHORT = WarmStartSettings(
     steps=5,
@@ -151,7 +151,7 @@ def test_the_shipped_policy_is_mostly_invalid_but_can_learn_in_every_domain() ->
     policy = Policy("tiny")
     policy.setup()
     policy.eval()
-    problems = read_problems(shipped_path("data/sample/val.jsonl"))
+    problems = [p.visible for p in read_problems(shipped_path("data/sample/val.jsonl"))]
     sampled = count_validity(sample_policy(policy, problems * 2, seed=7))
     greedy = count_validity(sample_policy(policy, problems[:20], seed=None))
     assert set(sampled) == set(DOMAINS)
@@ -168,7 +168,9 @@ def test_the_shipped_policy_does_not_fall_apart_on_long_and_unfamiliar_problems(
     policy.eval()
     text = (SHIPPED.parent.parent / "LICENSE").read_text(encoding="utf-8")
     problems = [
-        Problem(f"{domain}{start}", "license", domain, text[start : start + 200 + start // 20], "x")
+        VisibleProblem(
+            f"{domain}{start}", "license", domain, text[start : start + 200 + start // 20]
+        )
         for domain in DOMAINS
         for start in range(0, 10_000, 1_000)
     ]

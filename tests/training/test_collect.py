@@ -93,7 +93,7 @@ def test_a_draw_is_that_of_its_seeds(policy: Policy, trainer: L.Trainer) -> None
     three = problems(trainer)
     rollouts = collect(policy, trainer, three, replace(DRAW, execute=False)).rollouts_B
     seeds = [rollout_seed(9, "train", 4, p, m) for p in three for m in range(3)]
-    prompts = [policy.encode(p) for p in three for _ in range(3)]
+    prompts = [policy.encode(p.visible) for p in three for _ in range(3)]
     assert [r.completion for r in rollouts] == policy.sample(prompts, seeds)
     for other in ({"step": 5}, {"run_seed": 10}):
         drawn = collect(policy, trainer, three, replace(DRAW, execute=False, **other)).rollouts_B

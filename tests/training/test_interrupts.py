@@ -199,5 +199,5 @@ def test_sampling_stops_within_a_token(name: signal.Signals, error: type[BaseExc
     decoder().register_forward_hook(count)
     with pytest.raises(error), stop_signals("fit"):
         unwind_from_here()
-        policy.write([problem()], [0, 1, 2, 3])
+        policy.write([problem().visible], [0, 1, 2, 3])
     assert passes <= 6

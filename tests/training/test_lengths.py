@@ -76,19 +76,19 @@ def test_a_completion_at_its_limit_is_cut_even_when_its_text_is_a_whole_workflow
     policy: Policy,
 ) -> None:
     problems = read_problems(shipped_path("data/sample/val.jsonl"))[:40]
-    prompts = [policy.encode(problem) for problem in problems]
+    prompts = [policy.encode(problem.visible) for problem in problems]
     completions = policy.sample(prompts, range(len(prompts)))
     valid = [
         at
         for at, problem in enumerate(problems)
-        if inspect_completion(completions[at], problem).status is Status.OK
+        if inspect_completion(completions[at], problem.visible).status is Status.OK
     ]
     at, problem = valid[0], problems[valid[0]]
     tokens = len(completions[at].token_ids)
 
     (cut,) = tiny(tokens - 1).sample([prompts[at]], [at])
     assert cut.text == completions[at].text and not cut.finished, "all but the end token"
-    execution = inspect_completion(cut, problem)
+    execution = inspect_completion(cut, problem.visible)
     assert (execution.status, execution.fault_kind) == (Status.CUT, FaultKind.LENGTH_LIMIT)
     assert execution.source is not None and not execution.direct
     reward = compute_reward(problem, cut, execution, Score(1.0, True), RewardSettings())
@@ -103,7 +103,7 @@ def test_a_completion_at_its_limit_is_cut_even_when_its_text_is_a_whole_workflow
 
 def test_the_workflow_gets_the_whole_context_of_which_the_policy_saw_a_part(policy: Policy) -> None:
     problem = replace(QA[0], context="\n".join(f"Town {n} is by the sea." for n in range(400)))
-    prompt = policy.encode(problem)
+    prompt = policy.encode(problem.visible)
     assert prompt.context_cut
     asked = policy.tokenizer.decode(prompt.ids)
     assert problem.question in asked and "Town 399 is by the sea." not in asked
@@ -113,7 +113,7 @@ def test_the_workflow_gets_the_whole_context_of_which_the_policy_saw_a_part(poli
     async def run() -> Execution:
         async with opened(closed_port_tier()) as world:
             wanted = written("return problem, COST")
-            return await world.executor.execute(wanted, problem, seed=0, fallback=False)
+            return await world.executor.execute(wanted, problem.visible, seed=0, fallback=False)
 
     execution = asyncio.run(run())
     assert execution.status is Status.OK

@@ -59,7 +59,9 @@ def loaded(policy: Policy) -> Policy:
 def sampled() -> list[Completion]:
     """Completions of uneven lengths, problem-major: member m of a group has 6 + 5 m tokens."""
     policy = tiny().eval()
-    prompts = [policy.encode(problem("math", p)) for p in range(GROUPS) for _ in range(MEMBERS)]
+    prompts = [
+        policy.encode(problem("math", b // MEMBERS).visible) for b in range(GROUPS * MEMBERS)
+    ]
     drawn = policy.sample(prompts, range(GROUPS * MEMBERS))
     return [replace(c, token_ids=c.token_ids[: 6 + 5 * (b % MEMBERS)]) for b, c in enumerate(drawn)]
 

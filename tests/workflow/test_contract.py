@@ -18,7 +18,7 @@ from aflow_grpo.llm.session import LLMSession, Reply, Request
 from aflow_grpo.llm.simulator.wire import operator_of
 from aflow_grpo.operators.base import Arguments
 from aflow_grpo.operators.registry import TEN_CLASSES, OperatorKit
-from aflow_grpo.records import DOMAINS, Domain, Problem, Usage
+from aflow_grpo.records import DOMAINS, Domain, Usage, VisibleProblem
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.binding import bind
 from aflow_grpo.workflow.contract import OPERATORS, TEN_OPERATORS, OperatorSet
@@ -31,7 +31,7 @@ from aflow_grpo.workflow.spec import OperatorSpec, Parameter, ReturnKey
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES: dict[str, Any] = {"str": "text", "int": 2, "bool": True, "list[str]": ["one", "two"]}
 WRONG_CODE = "```python\ndef solve():\n    return 1 / 0\n```"
-UNTESTED = Problem("c/1", "sample", "code", "Write f.", "", public_tests=("assert f(1) == 1",))
+UNTESTED = VisibleProblem("c/1", "sample", "code", "Write f.", public_tests=("assert f(1) == 1",))
 BY_ATTRIBUTE = pytest.mark.parametrize("spec", OPERATORS, ids=lambda spec: spec.attribute)
 
 
@@ -191,7 +191,7 @@ def test_keys_of_all_published_systems_are_there_and_booleans_are_booleans() -> 
 
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_prompt_shows_main_keys_of_what_is_offered_and_nothing_else(domain: Domain) -> None:
-    problem = Problem("p", "sample", domain, "Why?", "", entry_point="f")
+    problem = VisibleProblem("p", "sample", domain, "Why?", entry_point="f")
     shown = full_prompt(problem)[1]["content"].split("# Rules")[0]
     calls = {}
     for line in shown.splitlines():

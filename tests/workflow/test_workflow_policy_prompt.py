@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem
+from aflow_grpo.records import DOMAINS, Domain, FaultKind, Problem, VisibleProblem
 from aflow_grpo.workflow.contract import OPERATORS, TEN_OPERATORS
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.policy_prompt import (
@@ -24,7 +24,7 @@ from aflow_grpo.workflow.validate import validate
 QUESTION = "How many pens has Ann?"
 
 
-def problem(domain: Domain, context: str = "") -> Problem:
+def problem(domain: Domain, context: str = "") -> VisibleProblem:
     return Problem(
         id="sample/train/1",
         dataset="sample",
@@ -35,7 +35,7 @@ def problem(domain: Domain, context: str = "") -> Problem:
         entry_point="count_pens" if domain == "code" else "",
         public_tests=("assert count_pens(1) == 1",),
         hidden_tests=("assert HIDDEN",),
-    )
+    ).visible
 
 
 def user_text(*args: object, **kwargs: object) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from aflow_grpo.data.rows import Row, read_rows, unique_ids
+from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items
 from aflow_grpo.records import Problem
 
 __all__ = ["read_gsm8k"]
@@ -17,18 +17,19 @@ _MARKS = re.compile(r"<<[^<>]*>>")
 _NUMBER = re.compile(r"-?\d+(\.\d+)?")
 
 
-def read_gsm8k(path: str | Path, split: str) -> list[Problem]:
+def read_gsm8k(path: str | Path, split: str, skipped: list[BadRow] | None = None) -> list[Problem]:
     """GSM8K rows: `question`, `answer` ending in ``#### 72``; or AFlow's with `cot` and `id`.
 
     Args:
-        path: The file, see `rows.read_rows`.
+        path: The file, see `rows.read_items`.
         split: Becomes part of the ids: ``gsm8k/<split>/<row or id>``.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: A row is malformed or its answer holds no final number.
     """
-    return unique_ids(
-        (row, _problem(row, f"gsm8k/{split}", index)) for index, row in enumerate(read_rows(path))
+    return problems_from(
+        read_items(path), lambda row, index: _problem(row, f"gsm8k/{split}", index), skipped
     )
 
 

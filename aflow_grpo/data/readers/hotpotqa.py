@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from aflow_grpo.data.rows import Row, read_rows, shown, unique_ids
+from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items, shown
 from aflow_grpo.records import Problem
 
 __all__ = ["read_hotpotqa"]
@@ -16,18 +16,21 @@ __all__ = ["read_hotpotqa"]
 _DIFFICULTY = {"easy": 1, "medium": 2, "hard": 3}
 
 
-def read_hotpotqa(path: str | Path, split: str) -> list[Problem]:
+def read_hotpotqa(
+    path: str | Path, split: str, skipped: list[BadRow] | None = None
+) -> list[Problem]:
     """HotpotQA rows: `_id` (or `id`), `question`, `answer`, `context`, as published or by AFlow.
 
     Args:
-        path: The file (an array as published, or JSONL), see `rows.read_rows`. `context` is a list
+        path: The file (an array as published, or JSONL), see `rows.read_items`. `context` is a list
             of [title, sentences], or Hugging Face's `{"title": [...], "sentences": [...]}`.
         split: Becomes part of the ids: ``hotpotqa/<split>/<_id>``.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: A row is malformed, e.g. without an answer, as in the published test set.
     """
-    return unique_ids((row, _problem(row, split)) for row in read_rows(path))
+    return problems_from(read_items(path), lambda row, _: _problem(row, split), skipped)
 
 
 def _problem(row: Row, split: str) -> Problem:

@@ -22,7 +22,7 @@ from aflow_grpo.data.readers.python_tests import (
     read_public_tests,
     renamed,
 )
-from aflow_grpo.data.rows import Row, read_rows, unique_ids
+from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items
 from aflow_grpo.records import Problem
 
 __all__ = ["read_humaneval"]
@@ -31,20 +31,27 @@ _CHECK = "check"
 _TASK = "Complete the following function. Give the whole program, imports and helpers included."
 
 
-def read_humaneval(path: str | Path, split: str, public_tests: str | Path = "") -> list[Problem]:
+def read_humaneval(
+    path: str | Path,
+    split: str,
+    public_tests: str | Path = "",
+    skipped: list[BadRow] | None = None,
+) -> list[Problem]:
     """HumanEval rows: `task_id`, `prompt`, `entry_point`, `canonical_solution`, `test`.
 
     Args:
-        path: The file, see `rows.read_rows`; AFlow's rows have the published fields.
+        path: The file, see `rows.read_items`; AFlow's rows have the published fields.
         split: Becomes part of the ids: ``humaneval/<split>/<number>``.
-        public_tests: AFlow's public tests (`problem_id`, `entry_point`, `test`).
+        public_tests: AFlow's public tests (`problem_id`, `entry_point`, `test`); a bad row of
+            that file always stops.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: A row is malformed, its solution does not define the entry point, or no test
             calls it.
     """
     public = read_public_tests(public_tests) if public_tests else {}
-    return unique_ids((row, _problem(row, split, public)) for row in read_rows(path))
+    return problems_from(read_items(path), lambda row, _: _problem(row, split, public), skipped)
 
 
 def _problem(row: Row, split: str, public: dict[str, list[str]]) -> Problem:
@@ -139,7 +146,7 @@ def _docstring_tests(function: ast.FunctionDef, hidden: Sequence[str]) -> list[s
         try:
             call = ast.parse(example.source.strip(), mode="eval").body
             wanted = repr(ast.literal_eval(example.want.strip()))
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, TypeError, RecursionError, MemoryError):
             continue
         if not isinstance(call, ast.Call) or function.name not in names_in(call.func):
             continue

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from aflow_grpo.data.rows import Row, read_rows, shown, unique_ids
+from aflow_grpo.data.parquet import holds_parquet
+from aflow_grpo.data.rows import BadRow, Row, RowError, problems_from, read_items, shown
 from aflow_grpo.errors import DataError
 from aflow_grpo.records import Problem
 
@@ -22,21 +23,33 @@ _BOX = re.compile(r"\\(?:boxed|fbox)(?![A-Za-z])\s*")
 _UNBRACED = re.compile(r"[^$\n]*?(?=\\[)\]]|[$\n.]|\Z)")
 
 
-def read_math(path: str | Path, split: str) -> list[Problem]:
+def read_math(path: str | Path, split: str, skipped: list[BadRow] | None = None) -> list[Problem]:
     r"""MATH rows: `problem`, `level`, `solution` (with a `\boxed{}`), in a file or a folder.
 
     Args:
-        path: A file, see `rows.read_rows`; or the folder of one split, all `.json` files below it
-            in the order of their numbers.
+        path: A file, see `rows.read_items`; or the folder of one split, all `.json` files below it
+            in the order of their numbers, or all Parquet shards.
         split: Becomes part of the ids: ``math/<split>/<idx, unique_id or row>``, in a folder
             ``math/<split>/algebra/1``.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: A row is malformed or its solution boxes nothing; the folder holds no problems,
             or several splits.
     """
-    return unique_ids(
-        (row, _problem(row, f"math/{split}/{name}")) for name, row in _named_rows(Path(path))
+    folder = Path(path)
+    if not folder.is_dir() or holds_parquet(folder, below=True):
+        return problems_from(
+            read_items(folder, below=True),
+            lambda row, index: _problem(row, f"math/{split}/{_name(row, index)}"),
+            skipped,
+        )
+    return problems_from(
+        _rows_below(folder),
+        lambda row, _: _problem(
+            row, f"math/{split}/{row.path.relative_to(folder).with_suffix('').as_posix()}"
+        ),
+        skipped,
     )
 
 
@@ -69,11 +82,7 @@ def _braced(text: str) -> str | None:
     return None
 
 
-def _named_rows(path: Path) -> Iterator[tuple[str, Row]]:
-    if not path.is_dir():
-        for index, row in enumerate(read_rows(path)):
-            yield _name(row, index), row
-        return
+def _rows_below(path: Path) -> Iterator[Row | RowError]:
     if (path / "train").is_dir() and (path / "test").is_dir():
         raise DataError(
             f"{path}: found the folders train and test, expected those of one split; "
@@ -83,9 +92,7 @@ def _named_rows(path: Path) -> Iterator[tuple[str, Row]]:
     if not files:
         raise DataError(f"{path}: found no .json file below it, expected folders like algebra")
     for file in files:
-        name = file.relative_to(path).with_suffix("").as_posix()
-        for row in read_rows(file):
-            yield name, row
+        yield from read_items(file)
 
 
 def _natural(path: Path) -> tuple[tuple[str, ...], int, str]:

@@ -18,27 +18,33 @@ from aflow_grpo.data.readers.python_tests import (
     read_public_tests,
     signature,
 )
-from aflow_grpo.data.rows import Row, read_rows, shown, unique_ids
+from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items, shown
 from aflow_grpo.records import Problem
 
 __all__ = ["read_mbpp"]
 
 
-def read_mbpp(path: str | Path, split: str, public_tests: str | Path = "") -> list[Problem]:
+def read_mbpp(
+    path: str | Path,
+    split: str,
+    public_tests: str | Path = "",
+    skipped: list[BadRow] | None = None,
+) -> list[Problem]:
     """MBPP rows: `task_id`, `code`, `test_list` and `text` (full) or `prompt` (sanitised, AFlow).
 
     Args:
-        path: The file, see `rows.read_rows`.
+        path: The file, see `rows.read_items`.
         split: Becomes part of the ids: ``mbpp/<split>/<task_id>``.
         public_tests: AFlow's public tests (`entry_point`, `test`). Entry points repeat over tasks,
             so a public test counts only if the row has it too. Without one, the row's first test
-            is public.
+            is public. A bad row of that file always stops.
+        skipped: Where bad rows are noted; without it the first one stops.
 
     Raises:
         DataError: A row is malformed or no test calls a function of its reference code.
     """
     public = read_public_tests(public_tests) if public_tests else {}
-    return unique_ids((row, _problem(row, split, public)) for row in read_rows(path))
+    return problems_from(read_items(path), lambda row, _: _problem(row, split, public), skipped)
 
 
 def _problem(row: Row, split: str, public: dict[str, list[str]]) -> Problem:

@@ -38,6 +38,7 @@ def parsed(row: Row, name: str, code: str) -> ast.Module:
             warnings.simplefilter("ignore")
             tree = ast.parse(code)
             compile(tree, "<row>", "exec", dont_inherit=True)  # finds `return` outside a function
+            ast.unparse(tree)  # so deep that it cannot be written again
             return tree
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         why = error.msg if isinstance(error, SyntaxError) else str(error) or type(error).__name__

@@ -1,0 +1,186 @@
+"""The journal's rollouts: which tables hold them, how they are written and how they are read.
+
+A rollout is two byte strings here, its problem (stored once per content) and everything else. Its
+key says where it belongs: run, part, step, group, problem, member. The same key again replaces the
+row, so a resumed run that repeats an iteration leaves the rows of an uninterrupted one. Each batch
+names the settings that its rewards were computed under, stored once per content too.
+
+Not here: what the bytes mean (`stored`), and who may write the file (`journal`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from aflow_grpo.errors import ConfigError
+
+__all__ = ["ROLLOUT_SCHEMA", "RolloutBatch", "RolloutRow", "RolloutStore", "write_batch"]
+
+ROLLOUT_SCHEMA = (
+    "CREATE TABLE problems (hash BLOB PRIMARY KEY, content BLOB NOT NULL)",
+    "CREATE TABLE settings (hash BLOB PRIMARY KEY, content TEXT NOT NULL)",
+    """CREATE TABLE rollouts (
+    run TEXT NOT NULL, part TEXT NOT NULL, step INTEGER NOT NULL, "group" INTEGER NOT NULL,
+    problem_id TEXT NOT NULL, member INTEGER NOT NULL, problem BLOB NOT NULL,
+    settings BLOB NOT NULL, content BLOB NOT NULL,
+    UNIQUE (run, part, step, "group", problem_id, member))""",
+)
+"""What makes a journal of version 2 one of version 3."""
+FIRST_VERSION = 3
+_SHARED = "INSERT INTO {} VALUES (?, ?) ON CONFLICT(hash) DO NOTHING"
+_INSERT = "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_SELECT = """SELECT r.step, r."group", r.problem_id, r.member, p.content, r.content
+    FROM rollouts r JOIN problems p ON p.hash = r.problem
+    WHERE r.run = ? AND r.part = ? AND r.settings = ?
+    ORDER BY r.step, r."group", r.problem_id, r.member"""
+
+
+@dataclass(frozen=True)
+class RolloutRow:
+    """One rollout as bytes, and where it belongs within its batch's run and part."""
+
+    step: int
+    """The step under which its metrics are logged."""
+    group: int
+    problem_id: str
+    member: int
+    problem: bytes
+    """The problem and the prompt's token ids."""
+    content: bytes
+    """Everything else."""
+
+
+@dataclass(frozen=True)
+class RolloutBatch:
+    """Rollouts that arrived together."""
+
+    run: str
+    """The MLflow run, or the verb where there is none."""
+    part: str
+    """E.g. ``train``, ``val``, ``val/greedy``, ``val/quick``."""
+    settings: str
+    """The settings that they were scored and rewarded under, as JSON."""
+    rows: Sequence[RolloutRow]
+
+
+def write_batch(connection: sqlite3.Connection, batch: RolloutBatch) -> None:
+    """Insert or replace the rows of `batch`, inside the caller's transaction."""
+    settings = _hash(batch.settings.encode())
+    problems = {row.problem: _hash(row.problem) for row in batch.rows}
+    connection.execute(_SHARED.format("settings"), (settings, batch.settings))
+    connection.executemany(
+        _SHARED.format("problems"), [(digest, text) for text, digest in problems.items()]
+    )
+    connection.executemany(
+        _INSERT,
+        [
+            (
+                *(batch.run, batch.part, row.step, row.group, row.problem_id, row.member),
+                *(problems[row.problem], settings, row.content),
+            )
+            for row in batch.rows
+        ],
+    )
+
+
+class RolloutStore:
+    """The rollouts of a journal, for reading only; a run may be writing it meanwhile.
+
+    A context manager.
+
+    Args:
+        path: The journal file.
+
+    Raises:
+        ConfigError: There is none, it is of a version without rollouts, or no journal at all.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not path.is_file():
+            raise ConfigError(
+                f"{path}: no such file, so no rollouts are stored there. Expected the directory of "
+                "a run (its trainer.default_root_dir) with rollout.journal on."
+            )
+        try:
+            self._connection = _open_to_read(path)
+        except sqlite3.Error as error:
+            raise ConfigError(
+                f"{path}: cannot be read as a journal ({error}). Expected the file that a run with "
+                "rollout.journal on leaves; rescore a copy of it with its -wal file if the "
+                "directory is read-only."
+            ) from error
+        try:
+            self._check_version()
+        except BaseException:
+            self._connection.close()
+            raise
+
+    def __enter__(self) -> RolloutStore:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    def parts(self) -> list[tuple[str, str, str, int]]:
+        """(run, part, settings as JSON, rollouts), in the order in which the runs began.
+
+        A part whose settings changed when its run was resumed comes once for each of them.
+        """
+        rows = self._connection.execute(
+            """SELECT r.run, r.part, s.content, count(*) FROM rollouts r
+            JOIN settings s ON s.hash = r.settings
+            GROUP BY r.run, r.part, r.settings
+            ORDER BY (SELECT min(f.rowid) FROM rollouts f WHERE f.run = r.run), r.part, min(r.step)
+            """
+        )
+        return [(str(run), str(part), str(content), int(n)) for run, part, content, n in rows]
+
+    def rows(self, run: str, part: str, settings: str) -> Iterator[RolloutRow]:
+        """The rollouts of one entry of `parts`, by step, group, problem and member."""
+        key = (run, part, _hash(settings.encode()))
+        with closing(self._connection.execute(_SELECT, key)) as cursor:
+            for row in cursor:
+                yield RolloutRow(*row)
+
+    def _check_version(self) -> None:
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        if version < FIRST_VERSION:
+            raise ConfigError(
+                f"{self.path}: schema version {version}, which holds no rollouts (expected "
+                f"{FIRST_VERSION} or later). Rollouts are stored from this version of the program "
+                "on; the journal is migrated when the run is resumed."
+            )
+        if version > FIRST_VERSION:
+            raise ConfigError(
+                f"{self.path}: schema version {version}, not {FIRST_VERSION}. Rescore it with the "
+                "version of the program that wrote it."
+            )
+
+
+def _open_to_read(path: Path) -> sqlite3.Connection:
+    """Without the right to write; in a read-only directory only a closed journal can be read."""
+    uri = path.resolve().as_uri() + "?mode=ro"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        connection.close()
+        wal = path.with_name(path.name + "-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
+        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.DatabaseError:
+        connection.close()
+        raise
+    return connection
+
+
+def _hash(content: bytes) -> bytes:
+    return hashlib.sha256(content).digest()[:16]

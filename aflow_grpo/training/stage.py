@@ -1,0 +1,73 @@
+"""Which stage of the reward training is in: structure first, then full, and never back.
+
+The state (whether the change has come, the recent rates of direct execution) is part of the
+checkpoint, so that a resumed run changes at the same step as an uninterrupted one. Not covered:
+what each stage pays (`rewards`), and evaluation, which always executes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from aflow_grpo.records import Rollout
+from aflow_grpo.rewards import RewardSettings, Stage
+
+__all__ = ["RewardStage"]
+
+
+class RewardStage:
+    """The stage of the coming training step."""
+
+    def __init__(self) -> None:
+        self._settings = RewardSettings()
+        self._switched = False
+        self._direct_rates: list[float] = []
+
+    def current(self, settings: RewardSettings, step: int) -> Stage:
+        """The stage of training step `step`, counted from 0; remembers a change.
+
+        Args:
+            settings: Where training starts, and when it changes.
+            step: Completed training steps.
+        """
+        self._settings = settings
+        if self.is_full:
+            return "full"
+        schedule = settings.schedule
+        by_step = schedule.full_from_step is not None and step >= schedule.full_from_step
+        recent = self._direct_rates[-schedule.over_steps :]
+        by_rate = (
+            schedule.full_from_direct_rate is not None
+            and len(recent) == schedule.over_steps
+            and fmean(recent) >= schedule.full_from_direct_rate
+        )
+        self._switched = by_step or by_rate
+        return "full" if self._switched else "structure"
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the step that `current` was last asked about is of stage `full`."""
+        return self._settings.stage == "full" or self._switched
+
+    def observe(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Take note of that step's rollouts; masked ones and those of stage `full` do not count.
+
+        Returns:
+            The metric of that step.
+        """
+        counted = [rollout for rollout in rollouts if not rollout.masked]
+        if counted and not self.is_full:
+            self._direct_rates.append(fmean(float(r.execution.direct) for r in counted))
+            del self._direct_rates[: -self._settings.schedule.over_steps]
+        return {"train/reward_stage": float(self.is_full)}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {"switched": self._switched, "direct_rates": list(self._direct_rates)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; one from before there were stages has an empty state."""
+        self._switched = bool(state.get("switched", False))
+        self._direct_rates = [float(rate) for rate in state.get("direct_rates", ())]
