@@ -22,6 +22,7 @@ __all__ = ["main"]
 _TRAINER_VERBS = ("fit", "validate", "test")
 _COMMANDS = {
     "data": ("data", "run_data"),
+    "rescore": ("rescore", "run_rescore"),
     "score": ("score", "run_score"),
     "warmstart": ("warmstart", "run_warmstart"),
 }
@@ -36,6 +37,8 @@ _USAGE = """usage: aflow-grpo VERB [options]
              sample, check, describe    aflow-grpo data describe gsm8k
   score      judge recorded outputs,    aflow-grpo score outputs.jsonl --profile aflow
              compare with their labels
+  rescore    a run by other rewards,    aflow-grpo rescore RUN --reward.preset additive
+             without an API call
   warmstart  make the tiny policy anew  aflow-grpo warmstart --output_dir DIR
 
 aflow-grpo VERB --help lists every option of a verb."""

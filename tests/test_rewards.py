@@ -6,6 +6,7 @@ What holds for every setting and record is in `test_reward_order`.
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from reward_world import (
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.records import Domain, Execution, FaultKind, Score, Status, Usage
+from aflow_grpo.reward_settings import outcome_ranges
 from aflow_grpo.rewards import (
     RewardPenalties,
     RewardSchedule,
@@ -296,3 +298,53 @@ def test_custom_preset_takes_numbers_that_ordered_refuses() -> None:
     assert total(failed(Status.INVALID, FaultKind.BAD_RETURN), WRONG, settings) == pytest.approx(
         -2.5
     )
+
+
+# docs/reward.md
+
+PAGE = (Path(__file__).parents[1] / "docs" / "reward.md").read_text(encoding="utf-8")
+
+
+def cells(row: str) -> list[str]:
+    """The cells of the page's one table row that starts with this text."""
+    (line,) = [line for line in PAGE.splitlines() if line.startswith(f"| {row}")]
+    return [cell.strip(" *").replace("−", "-") for cell in line.strip("|").split("|")]
+
+
+def test_the_worked_example_of_the_docs_is_what_the_program_computes() -> None:
+    execution = ran(3, usage=Usage(calls=3, cost_usd=0.000360))
+    for column, value in enumerate((1.0, 0.5, 0.0), start=1):
+        score = Score(value, value == 1)
+        parts = compute_reward(PROBLEM, completion(), execution, score, ORDERED)
+        points = parts.correctness + parts.efficiency + parts.simplicity
+        points += parts.format + parts.repetition
+        expected = {
+            "correctness |": parts.correctness,
+            "efficiency: share": parts.efficiency,
+            "simplicity: share": parts.simplicity,
+            "format, repetition": parts.format + parts.repetition,
+            "penalty |": parts.penalty,
+            "points / 10": points / 10 + parts.penalty,
+            "**total**": parts.total,
+        }
+        for row, number in expected.items():
+            found = [float(c) for c in _numbers(row)]
+            assert found[column - 1] == pytest.approx(number), row
+
+
+def _numbers(row: str) -> list[str]:
+    rows = [line for line in PAGE.splitlines() if line.startswith(f"| {row}")]
+    line = rows[-1]  # the example's, after the tables of formulas
+    return [cell.strip(" *").replace("−", "-") for cell in line.strip("|").split("|")[1:]]
+
+
+def test_the_ranges_of_the_docs_are_those_of_the_settings() -> None:
+    rows = {
+        "right answer": "right answer (v",
+        "wrong answer": "wrong answer (v",
+        "failed while running": "failed while running",
+        "forbidden operator": "forbidden operator",
+        "invalid or cut": "invalid or cut",
+    }
+    for outcome, (lowest, highest) in outcome_ranges(ORDERED).items():
+        assert cells(rows[outcome])[2] == f"[{lowest:g}, {highest:g}]"

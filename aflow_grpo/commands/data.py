@@ -38,7 +38,7 @@ def run_data(arguments: Sequence[str]) -> int:
         sub = ArgumentParser(description=text)
         options(sub)
         commands.add_subcommand(name, sub, help=text)
-    given = parser.instantiate_classes(parser.parse_args(list(arguments)))
+    given = parser.instantiate(parser.parse_args(list(arguments)))
     logging.getLogger("aflow_grpo.data.sources").setLevel(logging.ERROR)  # shown here instead
     try:
         return _VERBS[given.what][2](given[given.what])

@@ -33,7 +33,7 @@ def run_score(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(list(arguments))
     try:
-        options = parser.instantiate_classes(options)
+        options = parser.instantiate(options)
         settings = ScoringSettings(
             options.profile, options.scorers, options.code_timeout_s, options.math_timeout_s
         )

@@ -133,13 +133,17 @@ def held_out_sets(
     Raises:
         DataError: One has a bad row: nothing could be compared with it.
     """
-    found = {i.name: i.problems for i in read if i.role == "held_out"}
+    found: dict[str, tuple[Problem, ...]] = {}
+    for i in read:
+        if i.role == "held_out":  # two repositories may name a file alike
+            name = f"{i.problems[0].dataset}: {i.name}" if i.name in found else i.name
+            found[name] = i.problems
     for entry in CATALOGUE.values() if folder is not None else ():
         for file in entry.local_files:
             path = Path(folder or "", file.path)
             if file.role == "held_out" and file.path not in found and path.is_file():
                 found[file.path] = _read(entry, path, file.path, file, None, "stop").problems
-    return found
+    return dict(sorted(found.items()))  # whatever the order in which they were named
 
 
 def _strict_roles(files: Sequence[BenchmarkFile]) -> frozenset[Role]:

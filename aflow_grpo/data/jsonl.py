@@ -55,9 +55,11 @@ def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
 def _problem(row: Row) -> Problem:
     unknown = [name for name in row.fields if name not in _KNOWN]
     if unknown:
-        alike = difflib.get_close_matches(unknown[0], [n for n in _KNOWN if n not in row.fields], 1)
-        hint = f"; did you mean {alike[0]!r}?" if alike else ""
-        raise row.fail(unknown[0], "an unknown field", f"only {', '.join(_KNOWN)}{hint}")
+        free = [name for name in _KNOWN if name not in row.fields]
+        alike = difflib.get_close_matches(unknown[0], free, n=1)
+        advice = f"did you mean {alike[0]!r}? Rename it" if alike else "remove it"
+        expected = f"only {', '.join(_KNOWN)}"
+        raise row.fail(unknown[0], "an unknown field", expected, advice)
     values: dict[str, Any] = {}
     for name in _KNOWN:
         if name not in row.fields and name not in _REQUIRED:

@@ -69,11 +69,12 @@ def without_copies(problems: Sequence[Problem]) -> tuple[list[Problem], dict[str
     copies: dict[str, str] = {}
     kept = []
     for problem in problems:
-        known = first.setdefault(exact_key(problem), problem.id)
-        if known == problem.id:
-            kept.append(problem)
+        key = exact_key(problem)
+        if key in first:
+            copies[problem.id] = first[key]
         else:
-            copies[problem.id] = known
+            first[key] = problem.id
+            kept.append(problem)
     return kept, copies
 
 

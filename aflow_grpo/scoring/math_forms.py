@@ -17,6 +17,8 @@ __all__ = ["formulas"]
 _COMMAND = re.compile(r"\\(?:begin|end)\{[^{}]*\}|\\[A-Za-z]+")
 _WORD = re.compile(r"[A-Za-z]{3,}")
 _BASE = re.compile(r"([0-9A-F]+)_\{?(\d+)\}?")
+_LISTED = re.compile(r"\d\s+[\d.]")
+"""`16 80 0` is a list, which LaTeX multiplies."""
 _OPERATIONS = re.compile(
     r"\\(?:sum|prod|int|lim|d?binom|tbinom|choose|sin|cos|tan|cot|sec|csc|arc\w+|log|ln|lg|exp|gcd"
     r"|lcm|max|min|lfloor|lceil|floor|ceil|pmod|bmod|mod|det|operatorname|div|Re|Im)(?![A-Za-z])|!|\||%"
@@ -25,8 +27,21 @@ _SUM = re.compile(r"(?<=[\w)}\]])\s*[+-]")
 _RELATION = re.compile(r"[<>]|\\(?:le|ge|lt|gt|ne)(?:q|slant)?(?![A-Za-z])")
 _UNIT = re.compile(r"(?:(?<=[\d})])|(?<=\\pi))\s+(?P<unit>[A-Za-z][A-Za-z. ]*(?:\^?\{?[23]\}?)?)$")
 _LETTER = re.compile(r"[A-Za-z]")
-_ROOT_OF_SUM = re.compile(r"\\sqrt\{[\d\s.]*\d\s*[-+*/^]")
-_PRODUCT = re.compile(r"\d\s*(?:\*|\\times|\\cdot|\\div)\s*\d")
+_UNFINISHED = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"\\sqrt\{[\d\s.]*\d\s*[-+*/^]",
+        r"\\sqrt\{[\d\s.]*\d\s*\\(?:cdot|times)",
+        r"\d\s*(?:\*|\\times|\\cdot|\\div)\s*\d",
+        r"\}\s*(?:\*|\\times|\\cdot)?\s*\\sqrt\{?\d+\}?",
+        r"\}\s*\\(?:cdot|times)\s*\\d?frac",
+        r"\\end\{\w+\}\s*(?:\\cdot|\\times)?\s*\\begin",
+        r"\)\s*(?:\\cdot|\\times|\*)?\s*[\^(]",
+    )
+)
+"""A calculation in a root, a product of numbers, of roots, a power or product of parentheses."""
+_RATIONAL = re.compile(r"(?:[-\d.\s/{}^]|\\frac)+")
+_NAME = re.compile(r"\\?[A-Za-z][\w\\{} ']*(?:\([^=]*\))?")
 _FACTOR = re.compile(r"\([^()]*[\w})]\s*[-+][^()]*\)")
 """A sum in parentheses."""
 _MIN_DIGITS = 4
@@ -45,7 +60,7 @@ def formulas(answer: Value, gold: Value) -> tuple[str, str] | None:
     if all(units) and units[0] != units[1]:
         return None
     one, other = _same_base(bare[0][0], bare[1][0])
-    if any(_is_words(text) or _BASE.search(text) for text in (one, other)):
+    if any(_is_words(text) or _BASE.search(text) or _LISTED.search(text) for text in (one, other)):
         return None
     one = _one_side(one, other)
     if not (one and _is_evaluated(answer, gold, one, other)):
@@ -113,8 +128,7 @@ def _one_side(answer: str, gold: str) -> str:
         return answer
     if re.fullmatch(r"\s*[A-Za-z]\s*", sides[-1]):
         return sides[0].strip()
-    named = not re.search(r"\d\s*(?:[-+*/^]|\\cdot|\\times)", sides[0])
-    return sides[-1].strip() if named else ""
+    return sides[-1].strip() if _NAME.fullmatch(sides[0].strip()) else ""
 
 
 def _is_evaluated(answer: Value, gold: Value, one: str, other: str) -> bool:
@@ -124,11 +138,16 @@ def _is_evaluated(answer: Value, gold: Value, one: str, other: str) -> bool:
         return False
     if _is_solved(other) and not (_is_solved(one) or isinstance(answer, ValueList)):
         return False
-    if isinstance(gold, Number):
-        return isinstance(answer, Number) or not (_SUM.search(one) or "\\sqrt" in one)
-    if _LETTER.search(_COMMAND.sub(" ", other)) and bool(_FACTOR.search(one)) != bool(
-        _FACTOR.search(other)
-    ):
+    if _RELATION.search(one) and not (_is_solved(one) or _RELATION.search(other)):
         return False
-    unfinished = (_PRODUCT, _ROOT_OF_SUM)
-    return not any(sign.search(one) and not sign.search(other) for sign in unfinished)
+    if isinstance(gold, Number):
+        return isinstance(answer, Number) or bool(_RATIONAL.fullmatch(one) and not _SUM.search(one))
+    if _LETTER.search(_COMMAND.sub(" ", other)) and _factored(one) != _factored(other):
+        return False
+    if len(_SUM.findall(one)) > len(_SUM.findall(other)):
+        return False
+    return not any(sign.search(one) and not sign.search(other) for sign in _UNFINISHED)
+
+
+def _factored(text: str) -> bool:
+    return bool(_FACTOR.search(text))

@@ -21,7 +21,7 @@ _BOXED = re.compile(r"\\(?:boxed|fbox)\s*(?:\{|(?=(\w)))")
 _HASHES = re.compile(r"####[ \t]*([^\n]+)")
 _STATED = re.compile(
     r"(?P<before>(?:\b[A-Za-z]+,?[ \t]+){0,2})\banswer\b(?:\s+(?:to|for)\b[^.:=\n]{0,80}?)?\s*"
-    r"(?:\b(?:is|are)\b|[:=])[ \t]*:?[ \t]*(?P<value>[^\n]*?)(?:[.!](?=\s|$)|\n|$)",
+    r"(?:\b(?:is|are)\b|[:=])[ \t]*:?[ \t]*(?P<value>[^\n]*?)(?:(?<!\\)[.!](?=\s|$)|\n|$)",
     re.IGNORECASE,
 )
 _TEXT_AROUND = re.compile(r"\\text(?:bf)?\s*\{([^{}]*\banswer\b[^{}]*)\}", re.IGNORECASE)
@@ -51,7 +51,8 @@ _LABEL = re.compile(
 )
 _HEDGED = re.compile(
     r"\b(?:or|either|neither|not|cannot|might|may|maybe|perhaps|could|if you|unless|incorrect|wrong"
-    r"|between|at least|at most|more than|less than|depends?|error|unknown)\b|n't\b|\?",
+    r"|between|at least|at most|more than|less than|depends?|error|unknown|what|find|compute"
+    r"|suppose|let|evaluate|enter|simplify|express|determine|calculate|round)\b|n't\b|\?",
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\\*$])")

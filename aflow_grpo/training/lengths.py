@@ -97,11 +97,16 @@ def check_lengths(policy: BasePolicy, trainer: L.Trainer) -> None:
 
 
 def left_out_metrics(trainer: L.Trainer, split: str) -> dict[str, float]:
-    """How many problems of `split` were left out, where the settings allow it."""
+    """How many problems and rows of `split` were left out, where the settings allow it."""
     data = _data_of(trainer)
-    if data is None or not data.skip_too_long:
-        return {}
-    return {f"{split}/length/skipped_problems": float(data.left_out_count(split))}
+    metrics: dict[str, float] = {}
+    if data is None:
+        return metrics
+    if data.skip_too_long:
+        metrics[f"{split}/length/skipped_problems"] = float(data.left_out_count(split))
+    if bad_rows := data.bad_row_count(split):
+        metrics[f"{split}/data/bad_rows"] = float(bad_rows)
+    return metrics
 
 
 def log_lengths(

@@ -37,6 +37,7 @@ The update (`update.py`) adds these, under ``train/`` only.
 | ``kl``, ``entropy`` | token means in nats; ``kl`` where `kl_coef` > 0 |
 | ``grad_norm`` | before clipping |
 | ``learning_rate`` | after the update |
+| ``zero_variance_groups`` | as above, singletons included |
 | ``skipped_update`` | 1 when no group had a signal, else 0 |
 | ``workflows`` | rollouts of the iteration, masked ones included |
 
@@ -44,6 +45,7 @@ The update (`update.py`) adds these, under ``train/`` only.
 ``train/reward_stage`` is 0 in stage `structure`, whose rollouts have no answer (accuracy 0), and 1
 in stage `full`.
 With `data.skip_too_long`, ``length/skipped_problems`` is how many problems the split lost to it.
+Where rows were skipped by `on_bad_row: skip`, ``data/bad_rows`` is how many.
 ``time/sample_s``, ``time/execute_s``, ``time/update_s`` are the seconds of the iteration's phases.
 """
 

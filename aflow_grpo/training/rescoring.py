@@ -68,12 +68,11 @@ class Rescorer:
     async def __aenter__(self) -> Self:
         if self._judge or self._problems:
             limits = self._settings.sandbox
-            sandbox = await self._stack.enter_async_context(
-                Sandbox(
-                    workers=limits.workers, timeout_s=limits.timeout_s, memory_mb=limits.memory_mb
-                )
+            sandbox = Sandbox(
+                workers=limits.workers, timeout_s=limits.timeout_s, memory_mb=limits.memory_mb
             )
-            scorers = ScorerSet(sandbox, self._settings.scoring)
+            scorers = ScorerSet(sandbox, self._settings.scoring)  # refuses before anything starts
+            await self._stack.enter_async_context(sandbox)
             self._scorers = await self._stack.enter_async_context(scorers)
         return self
 

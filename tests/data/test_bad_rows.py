@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aflow_grpo.data.rows import BadRow, RowError, problems_from, read_items
 from aflow_grpo.data.sources import DataSource, load_source, read_source, read_sources
 from aflow_grpo.errors import ConfigError, DataError
+from aflow_grpo.training.datamodule import WorkflowDataModule
 
 GSM = {"question": "1 + 1?", "answer": "#### 2", "id": "a"}
 MATH = {"problem": "1 + 1?", "solution": "$\\boxed{2}$", "level": "Level 2", "idx": 1}
@@ -32,7 +33,8 @@ AFLOW_MBPP = {
     "entry_point": "add",
 }  # fmt: skip
 HUMANEVAL = {
-    "task_id": "HumanEval/1", "prompt": 'def inc(x):\n    """ one more\n    >>> inc(1)\n    2\n"""\n',
+    "task_id": "HumanEval/1",
+    "prompt": 'def inc(x):\n    """ one more\n    >>> inc(1)\n    2\n"""\n',
     "canonical_solution": "    return x + 1\n", "entry_point": "inc",
     "test": "def check(candidate):\n    assert candidate(1) == 2\n",
 }  # fmt: skip
@@ -105,24 +107,13 @@ _JSON = st.recursive(
 _CASES = [(dataset, row, keys) for dataset, row in ROWS for keys in places(row)]
 
 
-def nested(depth: int) -> list[Any]:
-    value: list[Any] = []
-    for _ in range(depth):
-        value = [value]
-    return value
+def read_or_refused(folder: Path, case: tuple[str, dict[str, Any], Keys], value: Any) -> int:
+    """Reads a good row and one with that value; the number of problems, after checking both ways.
 
-
-@settings(max_examples=600, deadline=None)
-@given(st.sampled_from(_CASES), _JSON)
-@example(("gsm8k", GSM, ("question",)), nested(600))
-@example(("gsm8k", GSM, ("id",)), 10**4200)
-@example(("humaneval", HUMANEVAL, ("prompt",)), "def inc(x):\n  '''\n  >>> inc(1)\n  {[]: 1}'''\n")
-@example(("jsonl", OWN, ("hidden_tests", 0)), "assert " + "1+" * 3000 + "f(1)")
-def test_any_value_in_any_field_is_read_or_refused_with_its_place(
-    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, dict[str, Any], Keys], value: Any
-) -> None:
+    A row is refused with its place and field, or skipped as one; nothing else is raised.
+    """
     dataset, row, keys = case
-    path = tmp_path_factory.mktemp("any") / "rows.jsonl"
+    path = folder / "rows.jsonl"
     path.write_text(f"{json.dumps(other(row))}\n{json.dumps(put(row, keys, value))}\n")
     try:
         count = len(load_source(DataSource(dataset, str(path))))
@@ -135,6 +126,37 @@ def test_any_value_in_any_field_is_read_or_refused_with_its_place(
     loaded = read_source(DataSource(dataset, str(path), on_bad_row="skip"))
     assert len(loaded.problems) == count
     assert len(loaded.bad_rows) == 2 - count
+    return count
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.sampled_from(_CASES), _JSON)
+def test_any_value_in_any_field_is_read_or_refused_with_its_place(
+    tmp_path_factory: pytest.TempPathFactory, case: tuple[str, dict[str, Any], Keys], value: Any
+) -> None:
+    read_or_refused(tmp_path_factory.mktemp("any"), case, value)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "row", "keys", "value", "count"),
+    [
+        *(("gsm8k", GSM, ("question",), json.loads("[" * n + "]" * n), 1) for n in (300, 600, 900)),
+        ("gsm8k", GSM, ("id",), 10**4200, 2),
+        ("math", MATH, ("level",), 10**4200, 2),
+        ("drop", HUB_DROP, ("query_id",), float("nan"), 1),
+        ("jsonl", OWN, ("hidden_tests", 0), "assert " + "1+" * 3000 + "f(1)", 1),
+        ("mbpp", MBPP, ("code",), "def add(a):\n    return " + "-" * 900 + "a", 1),
+        *(
+            ("humaneval", HUMANEVAL, ("prompt",), HUMANEVAL["prompt"].replace("2\n", want), 2)
+            for want in ("{[]: 1}\n", "1_\n", "-" * 5000 + "1\n", "(" * 999 + "\n", "\\0\n")
+        ),
+    ],
+    ids=lambda value: str(value)[:20],
+)
+def test_monstrous_values_too(
+    tmp_path: Path, dataset: str, row: dict[str, Any], keys: Keys, value: Any, count: int
+) -> None:
+    assert read_or_refused(tmp_path, (dataset, row, keys), value) == count
 
 
 @settings(max_examples=300, deadline=None)
@@ -240,7 +262,7 @@ def test_one_bad_file_of_math_s_folder_is_skipped(tmp_path: Path) -> None:
         ("r.jsonl", GOOD.encode() + b"\n\xff\n", "not UTF-8"),
         ("r.json", b"[" + GOOD.encode() + b", ", "no whole JSON array"),
         ("r.json", b"[]", "the array is empty"),
-        ("r.jsonl.gz", gzip.compress(GOOD.encode())[:-6], "cannot be read"),
+        ("r.jsonl.gz", gzip.compress(GOOD.encode(), mtime=0)[:-6], "cannot be read"),
         ("r.parquet", b"PAR1", "cannot be read as Parquet"),
     ],
 )
@@ -287,6 +309,15 @@ def test_the_first_ten_are_listed_and_all_are_counted(
     assert len(first) == 12 and "a.jsonl, line 11: found int 7" in first[10]
     assert first[11].strip() == "and 2 more"
     assert len(second) == 2 and second[0].endswith("skipped 1 bad row")
+
+
+def test_the_data_module_counts_them_per_split(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(f"{GOOD}\n7\n{{}}\n")
+    source = [DataSource("gsm8k", str(tmp_path / "rows.jsonl"), on_bad_row="skip")]
+    module = WorkflowDataModule(val=source)
+    module.setup("validate")
+    assert (len(module.problems("val")), module.bad_row_count("val")) == (1, 2)
+    assert (module.bad_row_count("train"), module.bad_row_count("test")) == (0, 0)
 
 
 def test_only_stop_and_skip_are_known() -> None:

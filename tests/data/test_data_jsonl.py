@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import gzip
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,11 @@ from hypothesis import strategies as st
 from aflow_grpo.data.jsonl import read_problems, write_problems
 from aflow_grpo.errors import DataError
 from aflow_grpo.records import Problem
+from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.scoring.scorers import ScorerSet
+from aflow_grpo.scoring.settings import ScoringSettings
 
+GUIDE = Path(__file__).resolve().parents[2] / "docs" / "data.md"
 MATH = Problem(id="m/1", dataset="d", domain="math", question="1 + 1?", answer="2")
 CODE = Problem(
     id="c/1", dataset="d", domain="code", question="Write f.", answer="", entry_point="f",
@@ -118,7 +124,26 @@ def test_harmless_oddities_are_read(tmp_path: Path, text: str) -> None:
         (row(difficulty=4), "field 'difficulty': found int 4, expected 0, 1, 2 or 3"),
         (row(difficulty=True), "field 'difficulty': found bool True"),
         (row(level=4), "field 'level': found an unknown field, expected only id, dataset"),
+        (row(qestion="x"), "field 'qestion': found an unknown field, .* difficulty; remove it"),
+        (row(hiden_tests=[]), "field 'hiden_tests': .*; did you mean 'hidden_tests'"),
+        (row(tests=[]), r"field 'tests': found an unknown field, expected only id.*test"),
+        (
+            row(question=..., qestion="x"),
+            "line 1, field 'qestion': .* did you mean 'question'. Rename",
+        ),
         (row(domain="code"), "field 'entry_point': found nothing"),
+        (
+            row(domain="code", entry_point="f", hidden_tests=["assert f(1) =="]),
+            r"field 'hidden_tests': found code that does not parse \(invalid syntax\), expected Py",
+        ),
+        (
+            row(domain="code", entry_point="f", hidden_tests=["x"], public_tests=["print 1"]),
+            "field 'public_tests': found code that does not parse",
+        ),
+        (
+            row(domain="code", entry_point="f", hidden_tests=["x"], test_setup="import"),
+            "field 'test_setup': found code that does not parse",
+        ),
         (row(domain="code", entry_point="f"), "field 'hidden_tests': found nothing"),
         (row() + "\n\n" + row(), r"line 3, field 'id': found 'm/1' again.*line 1 has it"),
     ],
@@ -158,3 +183,53 @@ def test_broken_gzip_and_other_encodings_are_data_errors(tmp_path: Path) -> None
         read_problems(tmp_path)
     with pytest.raises(DataError, match="not UTF-8"):
         read_problems(latin)
+
+
+def examples(language: str) -> list[str]:
+    """The blocks of that language in the guide, as they stand there."""
+    blocks: list[str] = re.findall(rf"```{language}\n(.*?)```", GUIDE.read_text("utf-8"), re.DOTALL)
+    return blocks
+
+
+def test_the_guide_s_examples_are_read_and_their_gold_answers_are_right(tmp_path: Path) -> None:
+    problems = read_problems(write(tmp_path / "mytask.jsonl", "".join(examples("json"))))
+    assert [problem.domain for problem in problems] == ["math", "code", "qa"]
+    assert {problem.dataset for problem in problems} == {"mytask"}
+
+    async def values() -> list[tuple[float, float]]:
+        async with Sandbox() as sandbox, ScorerSet(sandbox) as scorers:
+            wrong = "I don't know"
+            return [
+                ((await scorers.score(p, p.answer)).value, (await scorers.score(p, wrong)).value)
+                for p in problems
+            ]
+
+    assert asyncio.run(values()) == [(1.0, 0.0)] * 3
+
+
+def test_the_guide_s_scorer_judges_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source,) = examples("python")
+    write(tmp_path / "guides_module.py", source)
+    monkeypatch.syspath_prepend(tmp_path)
+    problem = read_problems(write(tmp_path / "mytask.jsonl", examples("json")[2]))[0]
+
+    async def values() -> list[float]:
+        settings = ScoringSettings(scorers={"mytask": "guides_module.score"})
+        async with Sandbox() as sandbox, ScorerSet(sandbox, settings) as scorers:
+            answers = (" TOM hale\n", "Thomas Hale", "Ada")
+            return [(await scorers.score(problem, answer)).value for answer in answers]
+
+    assert asyncio.run(values()) == [1.0, 0.0, 0.0]
+
+
+def test_the_guide_lists_every_field_as_it_is() -> None:
+    listed = re.findall(r"^\| `(\w+)` \| ([^|]+) \| ([^|]+) \|", GUIDE.read_text("utf-8"), re.M)
+    fields = {field.name: field for field in dataclasses.fields(Problem)}
+    own = {name: (kind, required) for name, kind, required in listed if name in fields}
+    assert own.keys() == fields.keys()
+    for name, (kind, required) in own.items():
+        assert required.startswith("always") == (fields[name].default is dataclasses.MISSING)
+        lists = isinstance(fields[name].default, tuple)
+        assert (kind == "list of texts") == lists

@@ -14,7 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from aflow_grpo.data.jsonl import write_problems
-from aflow_grpo.data.sources import DataSource, load_source, load_sources
+from aflow_grpo.data.sources import (
+    HUB_NAMES,
+    DataSource,
+    canonical,
+    load_source,
+    load_sources,
+)
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.records import Problem
 
@@ -179,6 +185,40 @@ def test_math_takes_a_folder(folder: Path) -> None:
 def test_contradictory_settings_are_refused(settings: dict[str, Any], complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         DataSource(**settings)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "reader"),
+    [*HUB_NAMES.items(), ("OPENAI/GSM8K", "gsm8k"), ("GSM8K", "gsm8k"), ("sample", "sample")],
+)
+def test_a_data_set_is_known_by_its_names(given_name: str, reader: str) -> None:
+    path = "" if reader == "sample" else "x.jsonl"
+    assert DataSource(given_name, path).reader == reader == canonical(given_name)
+
+
+@pytest.mark.parametrize(
+    ("given_name", "nearest"),
+    [
+        ("gsm9k", "gsm8k"),
+        ("openai/gsm8", "openai/gsm8k"),
+        ("huggingfaceh4/math500", "HuggingFaceH4/MATH-500"),
+        ("google-research/mbpp", "google-research-datasets/mbpp"),
+        ("hotpot_q", "hotpot_qa"),
+    ],
+)
+def test_an_unknown_name_is_told_the_nearest(given_name: str, nearest: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        DataSource(given_name, "x.jsonl")
+    message = str(caught.value)
+    assert f"dataset is {given_name!r}, expected one of sample" in message
+    assert f"Did you mean {nearest!r}?" in message
+    assert all(name in message for name in HUB_NAMES)
+
+
+@pytest.mark.parametrize("name", ["", "mytask", "\ud800", "../gsm"])
+def test_a_name_like_no_other_is_told_of_jsonl(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"Your own task is dataset jsonl, see docs/data\.md\."):
+        DataSource(name, "x.jsonl")
 
 
 def test_several_sources_follow_one_another_without_doubles(folder: Path) -> None:

@@ -114,7 +114,7 @@ def _data(
 
 
 def _gsm8k(first: int, count: int) -> bytes:
-    names = "zero one two three four five six seven eight nine".split()
+    names = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
     return _parquet([
         {
             "question": " ".join(f"{names[int(d)]}{names[int(d)]}" for d in f"{n:05d}") + "?",

@@ -1,5 +1,6 @@
 """Folders of prepared data: what is in them, that they come whole, that they repeat bit by bit."""
 
+import dataclasses
 import hashlib
 import json
 import os
@@ -19,8 +20,8 @@ from aflow_grpo.data.prepare import Prepared, check_target, deal_out, write_prep
 from aflow_grpo.data.splits import Shares
 from aflow_grpo.errors import ConfigError, DataError
 
-_NAMES = "Ann Ben Cleo Dan Eve Finn Gus Hal Ida Jon".split()
-_THINGS = "apples pears plums nuts eggs figs".split()
+_NAMES = ["Ann", "Ben", "Cleo", "Dan", "Eve", "Finn", "Gus", "Hal", "Ida", "Jon"]
+_THINGS = ["apples", "pears", "plums", "nuts", "eggs", "figs"]
 
 
 def _gsm8k(folder: Path, questions: Sequence[str], file: str = "gsm8k/train.jsonl") -> None:
@@ -186,6 +187,16 @@ def test_every_benchmarks_held_out_file_counts(tmp_path: Path) -> None:
     assert (leak.problem, leak.source) == ("gsm8k/train/5", "aflow_format/math_validate.jsonl")
 
 
+def test_the_order_of_the_names_makes_no_difference(tmp_path: Path) -> None:
+    _gsm8k(tmp_path, _questions()[:9], "gsm8k/test.jsonl")
+    _gsm8k(tmp_path, _questions()[9:], "aflow_format/gsm8k_validate.jsonl")
+    _, inputs = from_folder(benchmark("gsm8k"), tmp_path)
+    assert [*held_out_sets(None, inputs)] == [*held_out_sets(None, inputs[::-1])]
+    assert [*held_out_sets(tmp_path, inputs)] == sorted(i.name for i in inputs)
+    renamed = [dataclasses.replace(i, name="test.parquet") for i in inputs]
+    assert len(held_out_sets(None, renamed)) == 2
+
+
 def test_a_bad_row_is_skipped_and_noted_but_never_a_held_out_one(tmp_path: Path) -> None:
     _gsm8k(tmp_path, _questions())
     with (tmp_path / "gsm8k/train.jsonl").open("a") as file:
@@ -232,7 +243,7 @@ def test_a_folder_without_the_benchmark(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(DataError, match=r"no file of mbpp.*mbpp/mbpp_pool\.jsonl.*--source hub"):
         from_folder(benchmark("mbpp"), tmp_path)
     monkeypatch.setenv("AFLOW_GRPO_DATA", str(tmp_path / "nowhere"))
-    with pytest.raises(DataError, match="AFLOW_GRPO_DATA is .*no such folder"):
+    with pytest.raises(DataError, match=r"AFLOW_GRPO_DATA is .*no such folder"):
         data_folder("")
 
 

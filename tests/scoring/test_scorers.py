@@ -8,10 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from aflow_grpo.errors import DataError
-from aflow_grpo.records import Problem, Score
+from aflow_grpo.errors import ConfigError, DataError
+from aflow_grpo.records import Domain, Problem, Score
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
+from aflow_grpo.scoring.settings import ScoringSettings
 
 CODE = Problem(
     "c/1",
@@ -37,7 +38,19 @@ def runner() -> Iterator[asyncio.Runner]:
 def scorers(runner: asyncio.Runner) -> Iterator[ScorerSet]:
     sandbox = Sandbox(workers=1)
     runner.run(sandbox.start())
-    yield ScorerSet(sandbox, code_timeout_s=2.0)
+    scorers = ScorerSet(sandbox, ScoringSettings(code_timeout_s=2.0))
+    yield scorers
+    runner.run(scorers.aclose())
+    runner.run(sandbox.aclose())
+
+
+@pytest.fixture(scope="module")
+def aflow(runner: asyncio.Runner) -> Iterator[ScorerSet]:
+    sandbox = Sandbox(workers=1)
+    runner.run(sandbox.start())
+    scorers = ScorerSet(sandbox, ScoringSettings(profile="aflow"))
+    yield scorers
+    runner.run(scorers.aclose())
     runner.run(sandbox.aclose())
 
 
@@ -71,7 +84,7 @@ def test_no_answer_is_wrong(runner: asyncio.Runner, scorers: ScorerSet, problem:
 
 
 @pytest.mark.parametrize(
-    ("code", "value"),
+    ("code", "share"),
     [
         ("def add(a, b):\n    return a - b", 1 / 3),  # 0 - 0 == 0
         ("def add(a, b):\n    return abs(a) + b", 2 / 3),
@@ -85,11 +98,11 @@ def test_no_answer_is_wrong(runner: asyncio.Runner, scorers: ScorerSet, problem:
     ],
 )
 def test_the_tests_really_run(
-    runner: asyncio.Runner, scorers: ScorerSet, code: str, value: float
+    runner: asyncio.Runner, scorers: ScorerSet, code: str, share: float
 ) -> None:
     result = score(runner, scorers, CODE, f"```python\n{code}\n```")
-    assert not result.correct, result.detail
-    assert result.value == pytest.approx(value), result.detail
+    assert (result.value, result.correct) == (0.0, False), result.detail
+    assert result.measures.get("tests_passed", 0.0) == pytest.approx(share), result.detail
 
 
 def test_code_that_contains_the_gold_text_or_name_is_not_right(
@@ -118,3 +131,59 @@ def test_problem_without_gold_is_an_error_of_the_data(
 ) -> None:
     with pytest.raises(DataError, match=rf"problem '{problem.id}'.* has no"):
         score(runner, scorers, problem, "anything")
+
+
+@pytest.mark.parametrize(
+    ("dataset", "domain", "gold", "answer", "strict", "value"),
+    [
+        # the last number of any text; 18 is what the text states
+        ("gsm8k", "math", "18", "The answer is 18 dollars, 3 more than 15", 0.0, 0.0),
+        ("gsm8k", "math", "15", "18 dollars, that is 3 more than 15", 0.0, 1.0),
+        ("GSM8K", "math", "5", ".5", 0.0, 1.0),
+        # LaTeX is not read
+        ("math", "math", r"\frac{1}{2}", r"\boxed{\dfrac{1}{2}}", 1.0, 0.0),
+        ("sample", "math", "12", r"\boxed{12 \text{ cm}}", 1.0, 0.0),
+        # token F1 pays what is nearly right
+        ("hotpotqa", "qa", "Paris", "The answer is Paris.", 1.0, 0.5),
+        ("HotpotQA", "qa", "Paris", "Paris is large", 0.0, 0.5),
+        ("drop", "qa", "20", "20 years", 1.0, 2 / 3),
+        ("drop", "qa", "2|1", "1|2", 0.0, 1.0),
+        ("DROP", "qa", "2|1", "1", 1.0, 1.0),
+        ("hotpotqa", "qa", "20", "20 years", 0.0, 2 / 3),
+    ],
+)
+def test_profiles_by_dataset(
+    runner: asyncio.Runner,
+    scorers: ScorerSet,
+    aflow: ScorerSet,
+    dataset: str,
+    domain: Domain,
+    gold: str,
+    answer: str,
+    strict: float,
+    value: float,
+) -> None:
+    problem = Problem("p/1", dataset, domain, "What?", gold)
+    assert score(runner, scorers, problem, answer).value == strict
+    judged = score(runner, aflow, problem, answer)
+    assert judged.value == pytest.approx(value)
+    assert judged.correct == (value == 1.0)
+
+
+def test_aflow_runs_all_tests(runner: asyncio.Runner, aflow: ScorerSet) -> None:
+    assert score(runner, aflow, CODE, "Sure!\ndef add(a, b):\n    return a + b").correct
+    assert score(runner, aflow, CODE, "def add(a, b):\n    return 3").value == 0.0
+
+
+def test_hotpotqa_of_aflow_knows_one_gold_answer(runner: asyncio.Runner, aflow: ScorerSet) -> None:
+    problem = dataclasses.replace(QA, dataset="hotpotqa", alternatives=("Rome",))
+    assert score(runner, aflow, problem, "Rome").value == 0.0
+
+
+def test_wrong_settings_name_key_and_value() -> None:
+    with pytest.raises(ConfigError, match=r"scoring.profile is 'lenient', expected one of strict"):
+        ScoringSettings(profile="lenient")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"code_timeout_s is 0, expected"):
+        ScoringSettings(code_timeout_s=0)
+    with pytest.raises(ConfigError, match=r"math_timeout_s is nan, expected"):
+        ScoringSettings(math_timeout_s=float("nan"))

@@ -6,6 +6,7 @@ everything once.
 """
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,10 @@ from trainer_runs import (
     start_verb,
     write_settings,
 )
+
+from aflow_grpo.llm.rollout_store import RolloutStore
+from aflow_grpo.records import Execution, OperatorCall, Rollout, Usage
+from aflow_grpo.stored import unpack_rollout
 
 STEPS = 4
 KILLS = [
@@ -92,6 +97,48 @@ def test_what_was_paid_for_comes_from_the_journal(runs: tuple[Path, Path, int]) 
     assert journaled_calls(killed) == journaled_calls(straight)
     assert paid_calls(killed)[-1] == journaled_calls(straight) - paid_for
     assert paid_for > 0
+
+
+def test_the_stored_rollouts_are_those_of_an_uninterrupted_run(
+    runs: tuple[Path, Path, int],
+) -> None:
+    straight, killed = stored_rollouts(runs[0]), stored_rollouts(runs[1])
+    assert {step for part, step, *_ in straight if part == "train"} == {1, 2, 3, 4}
+    assert killed.keys() == straight.keys()
+    assert killed == straight
+
+
+def stored_rollouts(root: Path) -> dict[tuple[str, int, str, int], Rollout]:
+    """(part, step, problem, member) -> rollout, without times and what was really paid."""
+    with RolloutStore(root / "journal.db") as store:
+        return {
+            (part, row.step, row.problem_id, row.member): timeless(
+                unpack_rollout(row.problem, row.content)
+            )
+            for run, part, settings, _ in store.parts()
+            for row in store.rows(run, part, settings)
+        }
+
+
+def timeless(rollout: Rollout) -> Rollout:
+    """What a replayed call may change, set to nothing."""
+
+    def usage(given: Usage) -> Usage:
+        return replace(given, attempts=0, billed_usd=0.0)
+
+    def calls(given: tuple[OperatorCall, ...]) -> tuple[OperatorCall, ...]:
+        return tuple(replace(call, seconds=0.0, usage=usage(call.usage)) for call in given)
+
+    ended: Execution = rollout.execution
+    execution = replace(
+        ended,
+        seconds=0.0,
+        usage=usage(ended.usage),
+        calls=calls(ended.calls),
+        fallback_usage=usage(ended.fallback_usage),
+        fallback_calls=calls(ended.fallback_calls),
+    )
+    return replace(rollout, execution=execution)
 
 
 def test_no_half_written_checkpoint_is_left(runs: tuple[Path, Path, int]) -> None:

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from made_rollouts import DIRECT, REPAIRED, call, rollout
 
-from aflow_grpo.records import DOMAINS, Completion, FaultKind, Rollout, Status, Usage
+from aflow_grpo.records import (
+    DOMAINS,
+    Completion,
+    Domain,
+    FaultKind,
+    Rollout,
+    Score,
+    Status,
+    Usage,
+    WorkflowSource,
+)
 from aflow_grpo.training import metrics as module
 from aflow_grpo.training.metrics import HEADLINE, REWARD_PARTS, rollout_metrics, valid_rate
 
@@ -56,6 +67,28 @@ WORKED: dict[str, float] = {
     "reward/format": 2.5,
     "reward/repetition": 2.5,
     "reward/penalty": -4.0,
+    "reward/correctness/math": 32.5,
+    "reward/efficiency/math": 5.0,
+    "reward/simplicity/math": 5.0,
+    "reward/format/math": 2.5,
+    "reward/repetition/math": 2.5,
+    "reward/penalty/math": -1.0,
+    "reward/format/code": 2.5,
+    "reward/repetition/code": 2.5,
+    "reward/penalty/code": -7.0,
+    # Each problem is a group of its own domain: (9, -2) and (-8, -5), half their distance
+    "reward_spread": (5.5 + 1.5) / 2,
+    "reward_spread/math": 5.5,
+    "reward_spread/code": 1.5,
+    "zero_variance_groups": 0.0,
+    "zero_variance_groups/math": 0.0,
+    "zero_variance_groups/code": 0.0,
+    "penalty/wrong": 0.25,
+    "penalty/wrong/math": 0.5,
+    "penalty/execution": 0.25,
+    "penalty/execution/code": 0.5,
+    "penalty/validation": 0.25,
+    "penalty/validation/code": 0.5,
     "direct_execution_rate": 0.25,
     "direct_execution_rate/math": 0.5,
     "direct_execution_rate/code": 0.0,
@@ -105,7 +138,8 @@ def test_worked_numbers() -> None:
     assert {name: found[f"val/{name}"] for name in WORKED} == pytest.approx(WORKED)
     unused = {name for name in found if name.removeprefix("val/") not in WORKED}
     assert {found[name] for name in unused} == {0.0}
-    assert all(name.startswith("val/operators/") for name in unused)
+    groups = ("val/operators/", "val/structure/", "val/reward/", "val/penalty/")
+    assert all(name.startswith(groups) for name in unused)
 
 
 def test_masked_rollouts_count_in_their_own_share_and_in_nothing_else() -> None:
@@ -177,6 +211,77 @@ def test_a_cut_completion_is_cut_and_failed_validation_and_is_not_invalid() -> N
     assert found["val/fault/length_limit"] == found["val/validation_failure_rate"] == 0.5
 
 
+def structured(code: str, *, domain: Domain = "math", **changes: Any) -> Rollout:
+    return rollout(domain, source=WorkflowSource(code), **changes)
+
+
+CALL = (
+    "class Workflow:\n    async def __call__(self, problem):\n"
+    "        r = await self.custom({})\n        return r['response'], 0\n"
+)
+
+
+def test_structure_is_measured_apart_from_the_answer() -> None:
+    right = structured(CALL.format("input=problem"), correct=False)
+    wrong = structured(CALL.format("text=problem"), domain="qa", correct=True)
+    found = rollout_metrics([right, wrong], "train")
+    names = ("validity", "operator_choice", "argument_match", "constraint_adherence")
+    assert [found[f"train/structure/{name}/math"] for name in names] == [1, 1, 1, 1]
+    assert [found[f"train/structure/{name}/qa"] for name in names] == [1, 1, 0, 1]
+    assert [found[f"train/structure/{name}"] for name in names] == [1, 1, 0.5, 1]
+
+
+def test_what_scorers_report_is_averaged_over_those_that_report_it() -> None:
+    def scored(domain: Domain, **measures: float) -> Rollout:
+        return replace(rollout(domain), score=Score(0.0, False, measures=measures))
+
+    batch = [
+        scored("qa", f1=0.5, exact_match=0.0),
+        scored("qa", f1=1.0, exact_match=1.0),
+        scored("qa"),
+        scored("code", tests_passed=0.25),
+        scored("code", **{"odd name/§": 1.0}),
+    ]
+    found = {k: v for k, v in rollout_metrics(batch, "val").items() if "/score/" in k}
+    assert found == {
+        "val/score/f1": 0.75,
+        "val/score/f1/qa": 0.75,
+        "val/score/exact_match": 0.5,
+        "val/score/exact_match/qa": 0.5,
+        "val/score/tests_passed": 0.25,
+        "val/score/tests_passed/code": 0.25,
+        "val/score/odd_name__": 1.0,
+        "val/score/odd_name__/code": 1.0,
+    }
+
+
+def test_several_datasets_have_figures_of_their_own() -> None:
+    def of(dataset: str, one: Rollout) -> Rollout:
+        return replace(one, problem=replace(one.problem, dataset=dataset))
+
+    both = [of("gsm8k", RIGHT), of("gsm8k", REPAIRED_AND_WRONG), of("my set/β", INVALID)]
+    found = rollout_metrics(both, "val", greedy=True)
+    assert found["val/by_dataset_greedy/accuracy/gsm8k"] == 0.5
+    assert found["val/by_dataset_greedy/direct_execution_rate/gsm8k"] == 0.5
+    assert found["val/by_dataset_greedy/reward/gsm8k"] == 3.5
+    assert found["val/by_dataset_greedy/cost_usd_per_problem/gsm8k"] == pytest.approx(3e-4)
+    assert found["val/by_dataset_greedy/reward/my_set__"] == -8.0
+    alone = rollout_metrics([of("gsm8k", RIGHT)] * 2, "val")
+    assert not [name for name in alone if "by_dataset" in name]
+
+
+def test_groups_are_told_apart_by_their_problem_and_need_two_members() -> None:
+    batches = [
+        replace(rollout("math", total=total, group=group), group=0)
+        for group, totals in ((0, (1.0, 3.0)), (1, (5.0, 5.0)), (2, (7.0,)))
+        for total in totals
+    ]
+    found = rollout_metrics(batches, "val")
+    assert found["val/reward_spread/math"] == 0.5  # (1 + 0) / 2
+    assert found["val/zero_variance_groups/math"] == pytest.approx(2 / 3)
+    assert not [n for n in rollout_metrics([RIGHT, INVALID], "val") if "spread" in n or "zero" in n]
+
+
 # The documented names
 
 DOMAIN_SUFFIX = f"(?:/(?:{'|'.join(DOMAINS)}))?"
@@ -188,7 +293,7 @@ def documented() -> dict[str, re.Pattern[str]]:
     table = module.__doc__.split("The update")[0]
     patterns = {}
     for names in re.findall(r"^\| (``.*?) \| .*\|$", table, re.M):
-        per_domain = DOMAIN_SUFFIX if "(" in names else ""
+        per_domain = DOMAIN_SUFFIX if "(``/" in names else ""
         for name in re.findall(r"``([^/`][^`]*)``", names):
             wild = re.sub(r"<\w+>", "[a-z_0-9]+", name)
             patterns[name] = re.compile(wild + per_domain)
@@ -203,6 +308,11 @@ def produced() -> set[str]:
     ]
     # Written by an endpoint, so that what writing costs is a figure too.
     kinds += [rollout(d, completion=replace(tokens(1), usage=Usage(calls=1))) for d in DOMAINS]
+    # Scored with a measure besides, and of a second dataset.
+    for domain in DOMAINS:
+        plain = rollout(domain)
+        other = replace(plain.problem, dataset="other")
+        kinds.append(replace(plain, problem=other, score=Score(0.5, False, measures={"f1": 0.5})))
     names = rollout_metrics(kinds, "val") | valid_rate(kinds, "val")
     return {name.removeprefix("val/") for name in names}
 
@@ -216,7 +326,8 @@ def test_every_produced_name_is_documented_and_every_documented_one_produced() -
         matching = [name for name in names if pattern.fullmatch(name)]
         assert matching, f"{row} is documented, but nothing produces it"
         if DOMAIN_SUFFIX in pattern.pattern:
-            assert {f"{row}/{domain}" for domain in DOMAINS} <= set(matching)
+            for domain in DOMAINS:
+                assert [name for name in matching if name.endswith(f"/{domain}")], (row, domain)
 
 
 def test_the_lists_of_names_are_those_of_the_records() -> None:
