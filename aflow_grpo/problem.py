@@ -42,7 +42,8 @@ class Problem:
     public_tests: tuple[str, ...] = ()
     """`assert` statements that a workflow's Test operator may run (code)."""
     hidden_tests: tuple[str, ...] = ()
-    """`assert` statements that decide correctness, never shown to policy or executor (code)."""
+    """`assert` statements that decide correctness, never shown to policy or executor (code). Where
+    the public ones are part of the dataset's own tests (MBPP), they decide too."""
     difficulty: int = 0
     """1 easy, 2 middle, 3 hard; 0 when nobody knows."""
 

@@ -117,7 +117,7 @@ def _settings(parser: ArgumentParser, stored: str, arguments: Sequence[str]) -> 
         file.write(json.dumps(layer))
         file.flush()
         options = parser.parse_args([f"--config={file.name}", *arguments])
-    made = parser.instantiate_classes(options)
+    made = parser.instantiate(options)
     return RescoreSettings(
         made.reward, made.scoring, SandboxSettings(**known["sandbox"]), tuple(known["operators"])
     )

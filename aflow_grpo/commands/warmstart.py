@@ -34,7 +34,7 @@ def run_warmstart(arguments: Sequence[str]) -> int:
     )
     parser.add_class_arguments(WarmStartSettings, "recipe")
     options = parser.parse_args(list(arguments))
-    settings: WarmStartSettings = parser.instantiate_classes(options).recipe
+    settings: WarmStartSettings = parser.instantiate(options).recipe
     unwind_from_here()  # the progress bar has to give the terminal back
     try:
         problems = read_problems(options.problems) if options.problems else None

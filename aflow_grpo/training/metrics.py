@@ -12,6 +12,7 @@ in ``status/unavailable`` and in nothing else.
 | ``zero_variance_groups`` (``/domain``) | share of groups with equal rewards, without a signal |
 | ``penalty/<kind>`` (``/domain``) | share with this penalty: wrong, execution, constraint, … |
 | ``structure/<measure>`` (``/domain``) | mean of the four measures of `structure` |
+| ``pass_at/<k>`` (``/domain``) | unbiased pass@k, over problems with at least k samples |
 | ``score/<measure>`` (``/domain``) | mean of what scorers report beside the score, such as f1 |
 | ``by_dataset/<figure>/<dataset>`` | reward, accuracy, rates, cost, where there are several |
 | ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
@@ -58,6 +59,7 @@ from statistics import fmean, pstdev
 
 from aflow_grpo.records import DOMAINS, Rollout, Status
 from aflow_grpo.rewards import Outcome, outcome_of
+from aflow_grpo.scoring.pass_at_k import pass_at_k
 from aflow_grpo.structure import MEASURES, structure_measures
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 
@@ -73,6 +75,8 @@ __all__ = [
 REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition", "penalty")
 BY_DATASET = ("reward", "accuracy", "direct_execution_rate", "cost_usd_per_problem")
 """What is reported for each dataset, of `HEADLINE`."""
+PASS_AT = (2, 4, 8)
+"""The k of pass@k; pass@1 is the accuracy."""
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
 """What the lab book does not take in a metric's name, and what would open a group of its own."""
 
@@ -121,7 +125,8 @@ def rollout_metrics(
     for end, members in _by_domain(counted):
         for name, value in headline.items():
             metrics[f"{split}/{name}{suffix}{end}"] = fmean(map(value, members))
-        details = _reward_details(members) | _structure(members, operators) | _measures(members)
+        details = _reward_details(members) | _structure(members, operators)
+        details |= _measures(members) | _pass_at_k(members)
         for name, figure in details.items():
             group, _, rest = name.partition("/")
             rest = f"/{rest}" if rest else ""
@@ -178,6 +183,19 @@ def _measures(rollouts: Sequence[Rollout]) -> dict[str, float]:
         for name, value in rollout.score.measures.items():
             values.setdefault(_UNNAMEABLE.sub("_", name), []).append(value)
     return {f"score/{name}": fmean(found) for name, found in values.items()}
+
+
+def _pass_at_k(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """Means over the problems that have at least k samples."""
+    right: dict[str, list[bool]] = {}
+    for rollout in rollouts:
+        right.setdefault(rollout.problem.id, []).append(rollout.score.correct)
+    figures = {}
+    for k in PASS_AT:
+        enough = [found for found in right.values() if len(found) >= k]
+        if enough:
+            figures[f"pass_at/{k}"] = fmean(pass_at_k(len(f), sum(f), k) for f in enough)
+    return figures
 
 
 def _by_dataset(rollouts: Sequence[Rollout]) -> dict[str, float]:

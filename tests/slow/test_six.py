@@ -86,7 +86,9 @@ def test_fit_validate_and_test_on_six_datasets(
         longest = max(
             v for (name, _), v in logged.items() if name == f"{split}/length/prompt_tokens/max"
         )
-        assert 1000 < longest <= LIMITS["max_prompt_tokens"], "HotpotQA's contexts are shortened"
+        assert longest <= LIMITS["max_prompt_tokens"]
+        if split == "val":
+            assert longest > 1000, "HotpotQA's contexts are shortened, not dropped"
     assert logged["val/status/cut", 3] + logged["val/status/invalid", 3] == 1
     assert logged["val/length/completion_tokens/max", 3] <= LIMITS["max_new_tokens"]
     validated = metrics_of(root, "validate")

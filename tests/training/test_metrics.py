@@ -77,6 +77,9 @@ WORKED: dict[str, float] = {
     "reward/repetition/code": 2.5,
     "reward/penalty/code": -7.0,
     # Each problem is a group of its own domain: (9, -2) and (-8, -5), half their distance
+    # One of two is right; none of two is
+    "pass_at/2": 0.5,
+    "pass_at/2/math": 1.0,
     "reward_spread": (5.5 + 1.5) / 2,
     "reward_spread/math": 5.5,
     "reward_spread/code": 1.5,
@@ -334,3 +337,27 @@ def test_the_lists_of_names_are_those_of_the_records() -> None:
     assert {f"val/{name}" for name in HEADLINE} <= rollout_metrics([RIGHT], "val").keys()
     assert {*REWARD_PARTS, "total"} == set(vars(RIGHT.reward))
     assert RIGHT.execution.source is DIRECT
+
+
+def test_pass_at_k_is_the_mean_of_the_unbiased_estimates() -> None:
+    def problem_of(name: str, *right: bool) -> list[Rollout]:
+        return [
+            replace(
+                RIGHT,
+                problem=replace(RIGHT.problem, id=name),
+                member=member,
+                score=Score(float(yes), yes),
+            )
+            for member, yes in enumerate(right)
+        ]
+
+    rollouts = [
+        *problem_of("one of four", True, False, False, False),
+        *problem_of("none of two", False, False),
+        *problem_of("alone", True),
+    ]
+    logged = rollout_metrics(rollouts, "val")
+    # One of four: 1 - C(3, 2) / C(4, 2) = 1/2. A problem with fewer samples does not count.
+    assert logged["val/pass_at/2"] == pytest.approx((1 / 2 + 0) / 2)
+    assert logged["val/pass_at/4/math"] == 1.0
+    assert "val/pass_at/8" not in logged

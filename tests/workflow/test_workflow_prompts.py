@@ -36,7 +36,7 @@ def asked(code: str, prompts: dict[str, str]) -> tuple[Execution, list[str]]:
 
     async def main() -> tuple[Execution, list[dict[str, Any]]]:
         async with scripted([completion("A")]) as endpoint, opened(endpoint.tier()) as world:
-            execution = await world.executor.run(source, CODE[0], seed=1)
+            execution = await world.executor.run(source, CODE[0].visible, seed=1)
             return execution, endpoint.requests
 
     execution, requests = asyncio.run(main())
