@@ -164,14 +164,17 @@ async def _library() -> None:
     problems = generate_problems(9, 90, held_out=False)
     with Simulator(problems, MARKERS) as simulator:
         client = ExecutorClient([simulator.tier()])
-        async with Interpreter() as interpreter, Sandbox() as sandbox:
+        async with (
+            Interpreter() as interpreter,
+            Sandbox() as sandbox,
+            ScorerSet(sandbox) as scorers,
+        ):
             executor = WorkflowExecutor(client, interpreter, sandbox)
-            scorers = ScorerSet(sandbox)
             for domain in DOMAINS:
                 ours = [problem for problem in problems if problem.domain == domain]
                 for name, source in library(domain).items():
                     runs = await asyncio.gather(
-                        *(executor.run(source, p, seed=i) for i, p in enumerate(ours))
+                        *(executor.run(source, p.visible, seed=i) for i, p in enumerate(ours))
                     )
                     scores = [
                         await scorers.score(problem, run.answer)

@@ -141,7 +141,7 @@ def test_worked_numbers() -> None:
     assert {name: found[f"val/{name}"] for name in WORKED} == pytest.approx(WORKED)
     unused = {name for name in found if name.removeprefix("val/") not in WORKED}
     assert {found[name] for name in unused} == {0.0}
-    groups = ("val/operators/", "val/structure/", "val/reward/", "val/penalty/")
+    groups = ("val/operators/", "val/pass_at/", "val/structure/", "val/reward/", "val/penalty/")
     assert all(name.startswith(groups) for name in unused)
 
 
