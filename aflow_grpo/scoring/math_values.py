@@ -130,6 +130,8 @@ _NUMBER = re.compile(
 )
 _NAME = re.compile(r"(?:[A-Za-z][A-Za-z_ ]{0,20}=|[A-Za-z]\s*\\in\b)\s*(?=[^=\s])")
 """`x =`, `Total =`, `x \\in`: says what the value is of."""
+_FRAMED_NUMBER = re.compile(r"^(?:\$([^$\s][^$]*)\$|\\\((.+?)\\\))(?=\s+[A-Za-z])")
+"""A value in math signs before its unit: `$5$ apples`."""
 _TEXT_COMMAND = re.compile(r"\\(?:text(?:bf|it)?|math(?:rm|bf)|mbox)\s*\{([^{}]*)\}")
 _SINGLE = re.compile(r"\{(\w)\}")
 _THIN_SPACE = re.compile(r"(?<=\d)\\[,;:](?=\d{3}(?!\d))")
@@ -189,6 +191,7 @@ def _plain(text: str) -> str:
     for written, meant in _SPELLINGS:
         text = text.replace(written, meant)
     text = _TEXT_COMMAND.sub(r" \1 ", text).strip()
+    text = _FRAMED_NUMBER.sub(lambda m: m[1] or m[2], text)
     for opening, closing in (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"), ("`", "`")):
         inner = text[len(opening) : -len(closing)]
         wrapped = text.startswith(opening) and text.rstrip(".").endswith(closing)

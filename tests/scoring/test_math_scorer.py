@@ -65,6 +65,8 @@ RIGHT = [
     ("10 percent", "10%"),
     (r"12 \text{ cm}", "12"),
     ("12cm", "12 centimeters"),
+    ("The answer is $18$ apples.", "18"),
+    (r"The answer is \(18\) apples.", "18"),
     ("18 dollars", "18"),
     (r"\$18.00", "18 dollars"),
     ("18 red apples per day", "18"),
