@@ -6,7 +6,6 @@ validator and the interpreter get. Not covered: call budgets and deadlines (`exe
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import time
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,7 @@ from functools import cached_property
 from typing import Any
 
 from aflow_grpo.errors import ConfigError, RolloutFault, WorkflowFault
+from aflow_grpo.importing import import_named
 from aflow_grpo.operators.base import BranchingLLM, Operator, Result, Surroundings
 from aflow_grpo.operators.ensembles import MdEnsemble, ScEnsemble
 from aflow_grpo.operators.generation import AnswerGenerate, Custom, CustomCodeGenerate
@@ -88,17 +88,8 @@ def load_operators(paths: Sequence[str]) -> OperatorKit:
 
 def _load(path: str) -> type[Operator]:
     key = f"rollout.operators: {path!r}"
+    found = import_named(key, path, "module.Class")
     module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise ConfigError(f"{key} is no import path; expected module.Class")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{key}: {error}. The module's folder must be on the Python path:"
-            " run from there with PYTHONPATH=. or install the package."
-        ) from error
-    found = getattr(module, name, None)
     if not (inspect.isclass(found) and issubclass(found, Operator)):
         raise ConfigError(f"{key}: {module_name} has no subclass of Operator called {name!r}")
     if inspect.isabstract(found) or not isinstance(getattr(found, "spec", None), OperatorSpec):

@@ -6,12 +6,12 @@ dataset they are for (`scorers`).
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.importing import import_named
 from aflow_grpo.records import Problem, Score
 
 __all__ = ["OwnScorer", "ask_own_scorer", "load_scorers"]
@@ -85,22 +85,8 @@ def _in_range(value: object) -> bool:
 
 
 def _load(key: str, path: str) -> OwnScorer:
+    found = import_named(key, path, "module.function")
     module_name, _, name = path.rpartition(".")
-    if not module_name:
-        raise ConfigError(f"{key} is no import path; expected module.function")
-    try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"{key}: {error}. The module's folder must be on the Python path:"
-            " run from there with PYTHONPATH=. or install the package."
-        ) from error
-    except Exception as error:
-        raise ConfigError(
-            f"{key}: importing {module_name} raised {type(error).__name__}: {error}; mend the "
-            "module"
-        ) from error
-    found = getattr(module, name, None)
     if not callable(found) or inspect.isclass(found):
         what = "nothing" if found is None else type(found).__name__
         raise ConfigError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -153,6 +154,8 @@ def test_any_text_can_be_sanitised(text: str) -> None:
     compile(sanitised(text, "f"), "sanitised", "exec", dont_inherit=True)
 
 
-def test_hostile_texts_cost_no_time() -> None:
+def test_hostile_texts_cost_little_time() -> None:
+    started = time.process_time()
     for text in ("x = (\n" * 5_000, "a\n" * 40_000, "```\n" * 20_000, "(" * 90_000):
         sanitised(text, "f")
+    assert time.process_time() - started < 20
