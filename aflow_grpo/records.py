@@ -22,6 +22,7 @@ __all__ = [
     "Execution",
     "FaultKind",
     "Finding",
+    "LLMCall",
     "OperatorCall",
     "Problem",
     "RewardBreakdown",
@@ -102,6 +103,8 @@ class FaultKind(StrEnum):
     """timeout: the workflow computed or slept longer than allowed."""
     CALL_BUDGET = "call_budget"
     """timeout: the workflow made more operator calls than allowed."""
+    SPEND_LIMIT = "spend_limit"
+    """timeout: the workflow's executor calls consumed more USD or tokens than allowed."""
 
     ENDPOINT = "endpoint"
     """unavailable: no endpoint answered, the executor's or the one that writes."""
@@ -124,6 +127,7 @@ _STATUS_OF: Mapping[FaultKind, Status] = {
     FaultKind.MEMORY_LIMIT: Status.ERROR,
     FaultKind.TIME_LIMIT: Status.TIMEOUT,
     FaultKind.CALL_BUDGET: Status.TIMEOUT,
+    FaultKind.SPEND_LIMIT: Status.TIMEOUT,
     FaultKind.ENDPOINT: Status.UNAVAILABLE,
     FaultKind.DEADLINE: Status.UNAVAILABLE,
 }
@@ -220,6 +224,34 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class LLMCall:
+    """One executor call inside an operator call: what was asked, who answered, what it cost."""
+
+    place: str
+    """Where it belongs in its execution: number of the operator call, number of the call in it."""
+    system: str
+    prompt: str
+    reply: str
+    """Empty when there was none."""
+    model: str
+    tier: str
+    """Which tier answered; empty when none did."""
+    attempts: int
+    """HTTP attempts over all tiers; 0 for an answer from the journal."""
+    prompt_tokens: int
+    completion_tokens: int
+    cost_usd: float
+    billed_usd: float
+    started_s: float = field(compare=False)
+    """Unix time."""
+    seconds: float = field(compare=False)
+    finish_reason: str = ""
+    """As the endpoint said: `stop`, `length`, ...; empty when it said nothing."""
+    fault: str = ""
+    """Why there is no reply; empty when there is one."""
+
+
+@dataclass(frozen=True)
 class OperatorCall:
     """One operator call inside an execution."""
 
@@ -237,6 +269,11 @@ class OperatorCall:
     """Why the call failed; None when it did not."""
     message: str = ""
     """What went wrong, for a person; empty when nothing did."""
+    started_s: float = field(default=0.0, compare=False)
+    """Unix time."""
+    llm_calls: tuple[LLMCall, ...] = ()
+    """In the order in which they were asked; for traces, and not stored with the rollout: the
+    journal has them."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ calls hold values of any type; there, what JSON does not know is an array that o
 Texts may hold anything a model wrote, also lone surrogates, which is why this is not pydantic.
 
 Not here: where the bytes lie (`llm.rollout_store`). Not kept: objects of types other than Python's
-plain ones, of which the text that `repr` gives comes back, cut to a thousand characters.
+plain ones, of which the text that `repr` gives comes back, cut to a thousand characters; executor
+calls, which the journal has.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import cache, lru_cache
 from typing import Any, Literal
 
 from aflow_grpo.errors import DataError
-from aflow_grpo.records import Problem, Rollout
+from aflow_grpo.records import OperatorCall, Problem, Rollout
 
 __all__ = ["PackedRollout", "pack_rollout", "unpack_rollout"]
 
@@ -31,6 +32,8 @@ _MAX_DEPTH = 50
 _MAX_REPR = 1000
 _PLAIN_INT = 1 << 1024  # json refuses to write or read integers of more than 4300 digits
 _LEVEL = 6
+_NOT_STORED: Mapping[type, tuple[str, ...]] = {OperatorCall: ("llm_calls",)}
+"""The journal's calls hold the same texts."""
 _Decoder = Callable[[Any], Any]
 
 
@@ -45,7 +48,7 @@ class PackedRollout:
 
 
 def pack_rollout(rollout: Rollout) -> PackedRollout:
-    """A rollout as bytes; `unpack_rollout` gives an equal one."""
+    """A rollout as bytes; `unpack_rollout` gives an equal one, without its executor calls."""
     content = _record(rollout, leave_out=("problem",))
     content["completion"] = _record(rollout.completion, leave_out=("prompt_ids",))
     return PackedRollout(
@@ -94,6 +97,7 @@ def _pack(plain: Any) -> bytes:
 def _record(record: Any, leave_out: tuple[str, ...] = ()) -> dict[str, Any]:
     """A record's fields by name, in plain JSON types."""
     any_typed = _any_fields(record.__class__)
+    leave_out += _NOT_STORED.get(record.__class__, ())
     return {
         f.name: _value(getattr(record, f.name), f.name in any_typed)
         for f in dataclasses.fields(record)

@@ -17,7 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.llm.session import Formatter
-from aflow_grpo.records import FaultKind, Usage, VisibleProblem
+from aflow_grpo.records import FaultKind, LLMCall, Usage, VisibleProblem
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.binding import BindError, bind
 from aflow_grpo.workflow.contract import TEN_OPERATORS
@@ -67,7 +67,12 @@ class BranchingLLM(LLM, Protocol):
         """Which tier answered, in order of the calls."""
         ...
 
-    def branch(self, index: int) -> BranchingLLM:
+    @property
+    def calls(self) -> tuple[LLMCall, ...]:
+        """Every call that has ended, in the order in which they were asked."""
+        ...
+
+    def branch(self, index: int, operator: str = "") -> BranchingLLM:
         """The branch with this number; the same number gives the same seeds."""
         ...
 

@@ -115,8 +115,8 @@ async def run_operator(
         session: The execution's executor session.
         operators: From `OperatorKit.build`.
     """
-    branch = session.branch(index)
-    start = time.perf_counter()
+    branch = session.branch(index, attribute)
+    started_s, start = time.time(), time.perf_counter()
     result: Result = {}
     fault: RolloutFault | None = None
     try:
@@ -132,6 +132,8 @@ async def run_operator(
         branch.tiers_used,
         fault_kind=fault.kind if fault else None,
         message=fault.message if fault else "",
+        started_s=started_s,
+        llm_calls=branch.calls,
     )
 
 
