@@ -3,6 +3,7 @@
 nox                  check + tests: what CI runs
 nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
+nox -s calibration   simulated beside recorded figures; needs AFLOW_GRPO_DATA
 nox -s bench         speed figures; `-- interpreter`, `-- library`, `-- exits` for one section
 """
 
@@ -76,3 +77,10 @@ def bench(session: nox.Session) -> None:
     """Speed figures: workflows, sandbox jobs, executor calls, policy tokens per second."""
     prepare(session)
     run(session, "python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def calibration(session: nox.Session) -> None:
+    """The simulator's figures beside the recorded ones; `-- --short` for half a minute of it."""
+    prepare(session)
+    run(session, "python", "-m", "aflow_grpo.evaluation.calibration", *session.posargs)

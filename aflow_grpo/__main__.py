@@ -22,8 +22,10 @@ __all__ = ["main"]
 _TRAINER_VERBS = ("fit", "validate", "test")
 _COMMANDS = {
     "data": ("data", "run_data"),
+    "journal": ("journal", "run_journal"),
     "rescore": ("rescore", "run_rescore"),
     "score": ("score", "run_score"),
+    "simulate": ("simulate", "run_simulate"),
     "warmstart": ("warmstart", "run_warmstart"),
 }
 """Verb -> module in `commands/`, imported when it is asked for, and its entrance."""
@@ -37,8 +39,12 @@ _USAGE = """usage: aflow-grpo VERB [options]
              sample, check, describe    aflow-grpo data describe gsm8k
   score      judge recorded outputs,    aflow-grpo score outputs.jsonl --profile aflow
              compare with their labels
+  journal    a run's calls, tokens      aflow-grpo journal RUN --by tier
+             and USD; export them       aflow-grpo journal RUN --parquet FOLDER
   rescore    a run by other rewards,    aflow-grpo rescore RUN --reward.preset additive
              without an API call
+  simulate   serve the simulated LLM    aflow-grpo simulate --port 8000
+             to any OpenAI client
   warmstart  make the tiny policy anew  aflow-grpo warmstart --output_dir DIR
 
 aflow-grpo VERB --help lists every option of a verb."""

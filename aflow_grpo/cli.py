@@ -20,13 +20,14 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aflow_grpo.assets import shipped_path
-from aflow_grpo.errors import AFlowError, ConfigError
+from aflow_grpo.errors import AFlowError, BudgetSpent, ConfigError, OutageError
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.mistakes import explain, refuse_ignored
 from aflow_grpo.training.checkpoint import AtomicCheckpointIO, BoundaryCheckpoint, last_checkpoint
 from aflow_grpo.training.datamodule import WorkflowDataModule
@@ -36,11 +37,11 @@ from aflow_grpo.training.preflight import Preflight
 from aflow_grpo.training.progress import ProgressReporter
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, storage_trouble
-from aflow_grpo.training.tracking import ConfigArtifact, start_run
+from aflow_grpo.training.tracking import ConfigArtifact, start_run, without_keys
 
 __all__ = ["TerseParser", "TrainerCLI", "run_trainer_verb"]
 
-EXIT_OK, EXIT_FAILED, EXIT_SETTINGS = 0, 1, 2
+EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_LIMIT = 0, 1, 2, 3
 EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + int(signal.SIGINT), 128 + int(signal.SIGTERM)
 _CONTINUE = "The same command with `--ckpt_path last` continues."
 _VERBS = ("fit", "validate", "test")
@@ -75,6 +76,11 @@ class TerseParser(LightningArgumentParser):
     def option_names(self) -> list[str]:
         """Every option, without its dashes."""
         return [option.lstrip("-") for option in self._option_string_actions]
+
+    def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
+        """The settings as YAML, for `--print_config` and the lab book, with every key hidden."""
+        settings = cfg.as_dict() if isinstance(cfg, Namespace) else dict(cfg)
+        return str(super().dump(without_keys(settings), *args, **kwargs))
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Print `message` and leave with code 2."""
@@ -126,7 +132,9 @@ class TrainerCLI(LightningCLI):
         """The always-present callbacks, one seed for everything, and what only one verb has."""
         if isinstance(parser, TerseParser) and parser.verb == "fit":
             parser.add_argument("--preflight", action="store_true", help=_PREFLIGHT_HELP)
+        parser.add_class_arguments(LLMSettings, "llm")
         parser.add_lightning_class_args(RolloutCallback, "rollout")
+        parser.link_arguments("llm", "rollout.llm", apply_on="instantiate")
         parser.add_lightning_class_args(BoundaryCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ProgressReporter, "progress")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
@@ -160,7 +168,7 @@ class TrainerCLI(LightningCLI):
         if preflight:
             self._preflight = Preflight(self._started)
             self.save_config_callback = None
-            config.rollout.store_rollouts = False
+            config.llm.store_rollouts = False
             for key, value in _PREFLIGHT_TRAINER.items():
                 config.trainer[key] = value
         elif config.trainer.get("logger") in (None, True):
@@ -211,6 +219,9 @@ def run_trainer_verb(arguments: Sequence[str], started: float | None = None) -> 
     try:
         with ExitStack() as stack:
             TrainerCLI(stack, started)
+    except (BudgetSpent, OutageError) as end:
+        print(f"\naflow-grpo {verb}: {end}{_how_to_continue(verb)}", file=sys.stderr)
+        return EXIT_LIMIT
     except AFlowError as error:
         print(f"\naflow-grpo {verb}: {error}", file=sys.stderr)
         return EXIT_SETTINGS
@@ -259,17 +270,19 @@ def _one_device(trainer: L.Trainer) -> L.Trainer:
 
 
 def _no_storage(verb: str, trouble: str) -> str:
-    more = f" {_CONTINUE}" if verb == "fit" else ""
     return (
         f"the disk refuses to take more ({trouble}). The last whole checkpoint is kept. "
-        f"Make room in trainer.default_root_dir.{more}"
+        f"Make room in trainer.default_root_dir.{_how_to_continue(verb)}"
     )
 
 
 def _stopped(verb: str, how: str, code: int) -> int:
-    more = f" {_CONTINUE}" if verb == "fit" else ""
-    print(f"\naflow-grpo {verb}: {how}.{more}", file=sys.stderr)
+    print(f"\naflow-grpo {verb}: {how}.{_how_to_continue(verb)}", file=sys.stderr)
     return code
+
+
+def _how_to_continue(verb: str) -> str:
+    return f" {_CONTINUE}" if verb == "fit" else ""
 
 
 def _resolve_config(argument: str) -> str:

@@ -14,6 +14,8 @@ Two kinds of trouble never mix:
     ├── DataError (ValueError)           a file or a row is missing or malformed
     ├── SandboxUnavailable (RuntimeError)  no way to run untrusted code safely on this machine
     ├── ExecutorError (RuntimeError)     an endpoint cannot be used (no key, no price, no answer)
+    │   └── OutageError                  a run ended because no endpoint answered any more
+    ├── BudgetSpent (RuntimeError)       the run's money is spent: it ends before the next call
     └── RolloutFault                     becomes a status on a record; never shown as a traceback
         ├── WorkflowFault                the workflow's own doing
         └── Unavailable                  the endpoint's doing, nobody's fault: masked from learning
@@ -25,9 +27,11 @@ from aflow_grpo.records import FaultKind, Status
 
 __all__ = [
     "AFlowError",
+    "BudgetSpent",
     "ConfigError",
     "DataError",
     "ExecutorError",
+    "OutageError",
     "RolloutFault",
     "SandboxUnavailable",
     "Unavailable",
@@ -54,6 +58,14 @@ class SandboxUnavailable(AFlowError, RuntimeError):
 
 class ExecutorError(AFlowError, RuntimeError):
     """An endpoint cannot be used (no key, no price, no answer); the message says what to do."""
+
+
+class BudgetSpent(AFlowError, RuntimeError):
+    """The next call could pass the run's budget; the message says how to go on."""
+
+
+class OutageError(ExecutorError):
+    """No endpoint answered any more, so that the run was ended; a checkpoint continues it."""
 
 
 class RolloutFault(AFlowError):

@@ -92,6 +92,8 @@ class FaultKind(StrEnum):
     """error: the workflow returned something that is not text or a number."""
     BAD_RESULT = "bad_result"
     """error: an operator's result has other keys or types than its contract."""
+    MALFORMED_REPLY = "malformed_reply"
+    """error: an operator's executor call was answered in no usable form, twice."""
     OUTPUT_LIMIT = "output_limit"
     """error: the answer is longer than allowed."""
     RECURSION_LIMIT = "recursion_limit"
@@ -122,6 +124,7 @@ _STATUS_OF: Mapping[FaultKind, Status] = {
     FaultKind.EXCEPTION: Status.ERROR,
     FaultKind.BAD_ANSWER: Status.ERROR,
     FaultKind.BAD_RESULT: Status.ERROR,
+    FaultKind.MALFORMED_REPLY: Status.ERROR,
     FaultKind.OUTPUT_LIMIT: Status.ERROR,
     FaultKind.RECURSION_LIMIT: Status.ERROR,
     FaultKind.MEMORY_LIMIT: Status.ERROR,

@@ -171,7 +171,7 @@ class RolloutEngine:
         except BaseException:
             await _cancel(tasks)
             raise
-        await _cancel(late)
+        await _cancel(tasks)  # the ended ones too: when several raised, only the first is told of
         return [
             self._too_late(request) if task in late else task.result()
             for request, task in zip(requests, tasks, strict=True)

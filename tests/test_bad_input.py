@@ -98,9 +98,9 @@ FILES = {
     "room.yaml": "modle: {grpo: {group_size: 4}}",
     "class.yaml": "model: {policy: {init_args: {modle: tiny}}}",
     "inner.yaml": "model: {policy: {init_args: {sampling: {temprature: 1.0}}}}",
-    "optional.yaml": "rollout: {simulator: {latency: 1}}",
+    "optional.yaml": "llm: {simulator: {latency: 1}}",
     "item.yaml": "data: {train: [{dataset: gsm8k, pth: x}]}",
-    "tier.yaml": "rollout: {tiers: [{name: a, modle: b}]}",
+    "tier.yaml": "llm: {tiers: [{name: a, modle: b}]}",
     "type.yaml": "model: {grpo: {group_size: many}}",
     "group.yaml": "model: 3",
     "deep.yaml": "trainer: {max_steps: 1}\nmodel: {grpo: 3}",
@@ -108,7 +108,7 @@ FILES = {
     "broken.yaml": "model:\n  - grpo: [\n",
     "seed.yaml": "model: {seed: 7}",
 }
-NO_SIMULATOR = "--rollout.simulator=null"
+NO_SIMULATOR = "--llm.simulator=null"
 CASES = [
     # Unknown keys
     (["--config={tmp}/typo.yaml"], "Did you mean model.grpo.group_size?"),
@@ -132,7 +132,7 @@ CASES = [
     (["--config={tmp}/list.yaml"], "Unexpected config"),
     (["--config={tmp}/broken.yaml"], "Problems parsing config"),
     (["--config={tmp}/seed.yaml"], "model.seed=7 would be ignored, because seed_everything (0)"),
-    (["--rollout.tiers=[{name: a, timeout_s: long}]"], "Got value: long"),
+    (["--llm.tiers=[{name: a, timeout_s: long}]"], "Got value: long"),
     (["--data.train=[{dataset: gsm9k}]"], "Did you mean 'gsm8k'?"),
     (["--data.train=[{dataset: openai/gsm8k}]"], "data source: path is '', expected the file of"),
     (["--model.grpo.group_size", "1"], "model.grpo.group_size=1: expected at least 2"),
@@ -157,12 +157,12 @@ CASES = [
     (["--data.train=[]"], "data.train names no problems, but `fit` needs some"),
     (["--data.mix.math=0.9"], "math 0.9 + code 0.3 + qa 0.3 = 1.5"),
     # The executor
-    (["--config=configs/llm/openai.yaml"], "OPENAI_API_KEY: not set; (2) rollout.tiers[0].api_key"),
-    ([NO_SIMULATOR, "--rollout.tiers=[{name: a, model: gpt-77, api_key: x}]"],
+    (["--config=configs/llm/openai.yaml"], "OPENAI_API_KEY: not set; (2) llm.tiers[0].api_key"),
+    ([NO_SIMULATOR, "--llm.tiers=[{name: a, model: gpt-77, api_key: x}]"],
      "No price is known for model 'gpt-77'"),
-    ([NO_SIMULATOR, "--rollout.tiers=[{name: a, model: gpt-4o-mini, api_key: x, "
+    ([NO_SIMULATOR, "--llm.tiers=[{name: a, model: gpt-4o-mini, api_key: x, "
       "base_url: 'http://127.0.0.1:{port}/v1'}]"], "the endpoint does not answer"),
-    ([NO_SIMULATOR], "rollout.tiers is empty and rollout.simulator is null"),
+    ([NO_SIMULATOR], "OPENAI_API_KEY: not set; (2) llm.tiers[0].api_key"),
     # Checkpoints
     (["--ckpt_path={tmp}/junk.ckpt"], "junk.ckpt: it cannot be read"),
     (["--ckpt_path={tmp}/cut.ckpt"], "cut.ckpt: it cannot be read"),

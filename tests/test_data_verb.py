@@ -13,6 +13,8 @@ from aflow_grpo.commands.data import run_data
 from aflow_grpo.commands.measure import MeasureSettings, choose, interval, measure, render_costs
 from aflow_grpo.data.jsonl import read_problems, write_problems
 from aflow_grpo.errors import ConfigError, ExecutorError
+from aflow_grpo.llm.settings import LLMSettings
+from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.llm.tiers import Tier
 from aflow_grpo.records import Problem
 
@@ -161,14 +163,15 @@ def test_a_dead_executor_gives_no_figure() -> None:
     tier = Tier(base_url="http://127.0.0.1:9/v1", api_key="none", max_attempts=1, backoff_s=0.0)
     problems = read_problems(_SAMPLE)[:3]
     with pytest.raises(ExecutorError):
-        measure(problems, MeasureSettings(problems=2, simulator=None, tiers=[tier]))
+        measure(problems, MeasureSettings(problems=2), LLMSettings(tiers=[tier]))
 
 
 def test_measuring_twice_gives_the_same() -> None:
     problems, settings = read_problems(_SAMPLE), MeasureSettings(problems=3)
-    first = measure(problems, settings)
-    assert first == measure(problems, settings)
-    assert "simulated" in render_costs(first, settings)
+    llm = LLMSettings(simulator=SimulatorSettings())
+    first = measure(problems, settings, llm)
+    assert first == measure(problems, settings, llm)
+    assert "simulated" in render_costs(first, llm)
 
 
 def test_interval_by_hand() -> None:
@@ -189,9 +192,7 @@ def test_choice_is_seeded_and_in_proportion() -> None:
     assert choose(problems, 99, 0) == problems
 
 
-def test_settings_without_an_executor() -> None:
-    with pytest.raises(ConfigError, match="nothing can answer"):
-        MeasureSettings(simulator=None)
+def test_one_problem_is_too_few() -> None:
     with pytest.raises(ConfigError, match="problems is 1"):
         MeasureSettings(problems=1)
 

@@ -244,11 +244,11 @@ def test_nothing_is_stored_when_it_is_switched_off(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     settings = write_settings(
-        tmp_path, trainer__max_steps=1, rollout__store_rollouts=False,
+        tmp_path, trainer__max_steps=1, llm__store_rollouts=False,
         model__evaluation__at_end=False,
     )  # fmt: skip
     root = new_root(tmp_path / "run")
     assert run_verb("fit", f"--config={settings}", f"--trainer.default_root_dir={root}") == 0
     assert stored(root) == {}
     assert run_verb("rescore", root) == 2
-    assert "rollout.store_rollouts" in capsys.readouterr().err
+    assert "llm.store_rollouts" in capsys.readouterr().err

@@ -63,7 +63,7 @@ def stop(folder: Path, line: str, send: Callable[[subprocess.Popen[str]], None])
         progress__quiet=False,
         model__evaluation__at_start=line == "Judging",
         # Slow answers: the signal comes while workflows are executing.
-        rollout__simulator__latency_ms=200,
+        llm__simulator__latency_ms=200,
     )
     command = [sys.executable, "-m", "aflow_grpo", "fit", f"--config={settings}"]
     process = subprocess.Popen(

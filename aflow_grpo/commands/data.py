@@ -20,6 +20,8 @@ from aflow_grpo.data.prepare import Prepared, check_target, counts, deal_out, wr
 from aflow_grpo.data.sources import DataSource, OnBadRow, read_source
 from aflow_grpo.data.splits import Shares, without_copies
 from aflow_grpo.errors import AFlowError, ConfigError, DataError
+from aflow_grpo.llm.settings import LLMSettings
+from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.records import DOMAINS, Problem
 
 __all__ = ["run_data"]
@@ -265,6 +267,8 @@ def _describe_options(parser: ArgumentParser) -> None:
         help="Run one call per problem on some of them and print what it costs.",
     )
     parser.add_class_arguments(MeasureSettings, "rollout")
+    parser.add_class_arguments(LLMSettings, "llm")
+    parser.set_defaults({"llm.simulator": SimulatorSettings()})
     _bad_row_option(parser)
 
 
@@ -277,8 +281,8 @@ def _describe(given: Namespace) -> int:
             problems.setdefault(problem.id, problem)
     print(render(describe([*problems.values()], examples=given.examples)))
     if given.measure:
-        settings: MeasureSettings = given.rollout
-        print("\n" + render_costs(measure([*problems.values()], settings), settings))
+        costs = measure([*problems.values()], given.rollout, given.llm)
+        print("\n" + render_costs(costs, given.llm))
     return 0
 
 

@@ -20,8 +20,9 @@ from aflow_grpo.data.apportion import apportion
 from aflow_grpo.errors import ConfigError, ExecutorError
 from aflow_grpo.execution import WorkflowExecutor
 from aflow_grpo.llm.client import ExecutorClient
-from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
-from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.llm.settings import LLMSettings
+from aflow_grpo.llm.simulator import Simulator
+from aflow_grpo.llm.tiers import Tier, default_tiers
 from aflow_grpo.records import Execution, Problem, Status
 from aflow_grpo.rollout import RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
@@ -43,27 +44,18 @@ _T975 = (
 
 @dataclass(frozen=True)
 class MeasureSettings:
-    """Which executor, on how many problems; the keys are those of a run's `rollout`."""
+    """How many problems; the keys are those of a run's `rollout`."""
 
     problems: int = 20
     """Problems per dataset and domain."""
     seed: int = 0
     """Which problems."""
-    simulator: SimulatorSettings | None = field(default_factory=SimulatorSettings)
-    """The simulated executor; null asks `tiers`, which costs money."""
-    tiers: list[Tier] = field(default_factory=list)
-    """Real endpoints, as in configs/llm/openai.yaml."""
     rollout: RolloutSettings = field(default_factory=RolloutSettings)
     """Only its concurrency counts here."""
 
     def __post_init__(self) -> None:
         if self.problems < 2:
             raise ConfigError(f"rollout.problems is {self.problems}, expected 2 or more")
-        if self.simulator is None and not self.tiers:
-            raise ConfigError(
-                "rollout.tiers is empty and rollout.simulator is null: nothing can answer. Add "
-                "--config configs/llm/openai.yaml, or leave rollout.simulator as it is"
-            )
 
 
 @dataclass(frozen=True)
@@ -104,7 +96,7 @@ def interval(values: Sequence[float]) -> tuple[float, float, float]:
     return mean, mean - half, mean + half
 
 
-def measure(problems: Sequence[Problem], settings: MeasureSettings) -> list[Cost]:
+def measure(problems: Sequence[Problem], settings: MeasureSettings, llm: LLMSettings) -> list[Cost]:
     """One cost per dataset and domain of `problems`, in the order of their first problems.
 
     Raises:
@@ -115,11 +107,11 @@ def measure(problems: Sequence[Problem], settings: MeasureSettings) -> list[Cost
         groups[problem.dataset, problem.domain].append(problem)
     chosen = {k: choose(p, settings.problems, settings.seed) for k, p in groups.items()}
     simulator = None
-    if settings.simulator is not None:
+    if llm.simulator is not None:
         world = [problem for members in chosen.values() for problem in members]
-        simulator = Simulator(world, TEN_OPERATORS.markers, settings.simulator).start()
+        simulator = Simulator(world, TEN_OPERATORS.markers, llm.simulator).start()
     try:
-        tiers = settings.tiers if simulator is None else [simulator.tier()]
+        tiers = [simulator.tier()] if simulator is not None else llm.tiers or default_tiers()
         done = asyncio.run(_run(chosen, settings, tiers, check=simulator is None))
     finally:
         if simulator is not None:
@@ -166,10 +158,10 @@ def _cost(dataset: str, domain: str, executions: Sequence[Execution]) -> Cost:
     return Cost(dataset, domain, len(costs), len(failures), *interval(costs), *failures[:1])
 
 
-def render_costs(costs: Sequence[Cost], settings: MeasureSettings) -> str:
+def render_costs(costs: Sequence[Cost], llm: LLMSettings) -> str:
     """The figures, and the lines for a config."""
-    simulated = settings.simulator is not None
-    who = "the simulated executor" if simulated else settings.tiers[0].model
+    simulated = llm.simulator is not None
+    who = "the simulated executor" if simulated else (llm.tiers or default_tiers())[0].model
     lines = [f"list cost of one call per problem, {who}:"]
     for cost in costs:
         line = (

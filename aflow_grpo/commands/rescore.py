@@ -29,8 +29,8 @@ from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.stored import unpack_rollout
+from aflow_grpo.training.open_run import SandboxSettings
 from aflow_grpo.training.rescoring import Comparison, Rescorer, RescoreSettings, part_metrics
-from aflow_grpo.training.rollout_callback import SandboxSettings
 from aflow_grpo.training.storing import settings_text
 from aflow_grpo.training.tracking import RunLogger
 
@@ -153,7 +153,7 @@ def _nothing_stored(store: RolloutStore, run_id: str | None) -> str:
             f"{', '.join(there)}. Give one of these, or leave it out."
         )
     return (
-        f"{store.path}: holds no rollouts. Expected those of a run with rollout.store_rollouts on "
+        f"{store.path}: holds no rollouts. Expected those of a run with llm.store_rollouts on "
         "(the default) that has ended at least one step; run or resume it."
     )
 

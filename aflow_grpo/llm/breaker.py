@@ -34,13 +34,18 @@ class CircuitBreaker:
         """Whether the endpoint counts as down (half-open included)."""
         return self._open_until is not None
 
+    @property
+    def refuses(self) -> bool:
+        """Whether `admit` would say no now."""
+        if self._open_until is None:
+            return False
+        return self._probing or self._clock() < self._open_until
+
     def admit(self) -> bool:
         """Ask before an attempt; after True, report it with `success`, `failure` or `release`."""
-        if self._open_until is None:
-            return True
-        if self._probing or self._clock() < self._open_until:
+        if self.refuses:
             return False
-        self._probing = True
+        self._probing = self.is_open
         return True
 
     def success(self) -> None:

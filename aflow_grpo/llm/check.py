@@ -16,6 +16,7 @@ from typing import Any
 
 from aflow_grpo.errors import ExecutorError
 from aflow_grpo.llm.breaker import CircuitBreaker
+from aflow_grpo.llm.budget import Budget
 from aflow_grpo.llm.endpoint import AttemptFailed, Endpoint, Outcome
 from aflow_grpo.llm.prices import Price
 from aflow_grpo.llm.tiers import Tier
@@ -28,7 +29,9 @@ _ATTEMPTS = 2
 _PATIENCE_S = 2.0
 
 
-async def ask_once(tier: Tier, key: str, price: Price, body: Mapping[str, Any]) -> Outcome:
+async def ask_once(
+    tier: Tier, key: str, price: Price, body: Mapping[str, Any], budget: Budget
+) -> Outcome:
     """The tier's answer to `body`; transient trouble gets a second attempt, soon."""
     hasty = replace(
         tier,
@@ -37,7 +40,7 @@ async def ask_once(tier: Tier, key: str, price: Price, body: Mapping[str, Any]) 
         backoff_s=min(tier.backoff_s, _PATIENCE_S / 2),
     )
     breaker = CircuitBreaker(_ATTEMPTS + 1, 0.0, lambda: 0.0)  # stays closed
-    endpoint = Endpoint(hasty, key, price, breaker, patience_s=_PATIENCE_S)
+    endpoint = Endpoint(hasty, key, price, breaker, budget=budget, patience_s=_PATIENCE_S)
     try:
         return await endpoint.ask(body, skippable=False, report=False)
     finally:
@@ -70,7 +73,7 @@ def judge(tiers: Sequence[Tier], failures: Sequence[AttemptFailed | None]) -> No
     lines = "".join(f"\n  {line}" for line in told)
     raise ExecutorError(
         f"{whole}: the endpoint{'' if len(tiers) == 1 else 's'} {what}:{lines}\n"
-        "Nothing was run. rollout.check_endpoints: false begins without asking, e.g. to answer "
+        "Nothing was run. llm.check_endpoints: false begins without asking, e.g. to answer "
         "from the journal alone."
     )
 

@@ -1,12 +1,16 @@
-"""One tier: HTTP through the openai client, retries by tenacity, a semaphore, a circuit breaker.
+"""One tier: HTTP through the openai client, retries by tenacity, limits, a circuit breaker.
 
 Retries have one owner. The openai client's own are off (``max_retries=0``); tenacity retries what
 may pass by itself (429, 408, 409, 5xx, no connection, no answer in time, a malformed body) and
 never what cannot (400, 401, 403, 404, a spent quota). The chain of tiers is `client`'s affair.
 
+An attempt waits for its turn (a slot, the rates, the budget) before it has a connection and before
+its timeout begins, so that neither a long queue nor the budget looks like a slow endpoint, and as
+many connections are open as there are slots.
+
 Requests go through the openai client's generic ``post`` and its aiohttp transport: measured against
 ``chat.completions.create`` on httpx2 they take a third of the CPU, since nothing is validated
-against a schema on the way; `_read` checks the few fields that matter.
+against a schema on the way; `chat` checks the few fields that matter.
 
 Importing this module imports openai (about a second), so `client` does it on first use.
 """
@@ -14,23 +18,30 @@ Importing this module imports openai (about a second), so `client` does it on fi
 from __future__ import annotations
 
 import asyncio
-import datetime
-import email.utils
-import json
 import logging
-import re
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 import aiohttp
+import httpx2
 import openai
 import tenacity
 
 from aflow_grpo.llm.breaker import CircuitBreaker
+from aflow_grpo.llm.budget import Budget
+from aflow_grpo.llm.chat import Answer, estimated_tokens, most_tokens, read_answer
+from aflow_grpo.llm.failures import (
+    AttemptFailed,
+    connection_failure,
+    malformed_reply,
+    status_failure,
+)
+from aflow_grpo.llm.limits import RateLimits
 from aflow_grpo.llm.prices import Price
-from aflow_grpo.llm.tiers import Tier, is_loopback
+from aflow_grpo.llm.progress import Progress
+from aflow_grpo.llm.tiers import REAL_KEY_CHARS, Tier, is_loopback
 from aflow_grpo.records import Usage
 
 __all__ = ["AttemptFailed", "Endpoint", "Outcome"]
@@ -38,34 +49,6 @@ __all__ = ["AttemptFailed", "Endpoint", "Outcome"]
 _LOG = logging.getLogger(__name__)
 _MAX_WAIT_S = 20.0
 _MAX_RETRY_AFTER_S = 60.0
-_CHARS_PER_TOKEN = 4
-_REAL_KEY_CHARS = 16
-"""Shorter ones are made up for servers that want none, and may be ordinary words."""
-
-
-@dataclass(eq=False)  # an exception has to stay hashable
-class AttemptFailed(Exception):
-    """One HTTP attempt without a usable reply."""
-
-    reason: str
-    """One line for a person, without the key."""
-    retryable: bool
-    """The same request may pass a little later."""
-    alive: bool | None
-    """What it says of the endpoint: it works, it is down, or (None) nothing."""
-    retry_after_s: float | None = None
-    """What the endpoint asked for."""
-    maybe_billed: bool = False
-    """The endpoint may have worked on it, so its prompt may be charged."""
-    misconfigured: bool = False
-    """Only a change of settings mends it."""
-    too_long: bool = False
-    """The request does not fit the model's context."""
-    status: int | None = None
-    """HTTP status; None when there was no HTTP answer."""
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 @dataclass(frozen=True)
@@ -79,21 +62,10 @@ class Outcome:
     """The last failed attempt, when there is no reply."""
     finish_reason: str = ""
     """Why the reply ended, in the endpoint's word."""
-
-
-@dataclass(frozen=True)
-class _Answer:
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-    finish_reason: str
-
-
-@dataclass
-class _Spent:
-    attempts: int = 0
-    billed_usd: float = 0.0
+    cached_tokens: int = 0
+    """Prompt tokens that the endpoint had in its cache."""
+    structured: bool = False
+    """Whether a JSON object was asked for."""
 
 
 class Endpoint:
@@ -104,6 +76,8 @@ class Endpoint:
         key: Its resolved API key.
         price: Of its model.
         breaker: Decides whether attempts go out.
+        budget: Decides whether they may cost what they can cost; None for no limit.
+        stand_in: Name of the tier that is asked when this one is down; empty for none.
         patience_s: Longest Retry-After that is waited for.
     """
 
@@ -114,138 +88,184 @@ class Endpoint:
         price: Price,
         breaker: CircuitBreaker,
         *,
+        budget: Budget | None = None,
+        stand_in: str = "",
         patience_s: float = _MAX_RETRY_AFTER_S,
     ) -> None:
         self.tier = tier
         self.breaker = breaker
+        self._budget = budget or Budget(None)
+        self._stand_in = stand_in
         self._patience_s = patience_s
         self._key = key
         self._price = price
         self._slots = asyncio.Semaphore(tier.max_concurrent)
+        self._rates = RateLimits(tier.requests_per_min, tier.tokens_per_min)
+        self._takes_forms = True
         self._reported: set[str] = set()
         self._client = openai.AsyncOpenAI(
             api_key=key,
             base_url=tier.base_url,
             max_retries=0,
             timeout=tier.timeout_s,
-            # No proxy of the environment for an endpoint on this machine.
-            http_client=openai.DefaultAioHttpClient(trust_env=not is_loopback(tier.base_url)),
+            http_client=openai.DefaultAioHttpClient(
+                # No proxy of the environment for an endpoint on this machine.
+                trust_env=not is_loopback(tier.base_url),
+                limits=httpx2.Limits(max_connections=tier.max_concurrent),
+            ),
         )
         self._retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(tier.max_attempts),
             wait=_Wait(tier.backoff_s),
-            retry=tenacity.retry_if_exception(_may_pass),
             before_sleep=self._log_retry,
             reraise=True,
         )
 
     async def ask(
-        self, body: Mapping[str, Any], *, skippable: bool, report: bool = True
+        self,
+        body: Mapping[str, Any],
+        *,
+        skippable: bool,
+        plain: Mapping[str, Any] | None = None,
+        progress: Progress | None = None,
+        report: bool = True,
     ) -> Outcome:
         """Send `body`, retrying as the tier says.
 
         Args:
             body: The JSON body of a chat completion.
             skippable: Whether an open circuit breaker may refuse (there is another tier).
+            plain: The body that asks for tagged text, for an endpoint that does not take the JSON
+                schema of `body`; None: there is no other.
+            progress: Told how far the call has come.
             report: Log that settings are wrong, once; False where the caller says so itself.
+
+        Raises:
+            BudgetSpent: An attempt could pass the budget.
         """
-        spent = _Spent()
-        try:
-            answer: _Answer = await self._retrying.copy()(self._attempt, body, spent, skippable)
-        except AttemptFailed as failure:
+        progress = progress or Progress()
+        sent = plain if plain is not None and not self._takes_forms else body
+        result = await self._persist(sent, progress, skippable)
+        if isinstance(result, AttemptFailed) and plain is not None and self._refuses(result, sent):
+            sent = plain
+            result = await self._persist(plain, progress, skippable)
+            if isinstance(result, Answer):
+                self._takes_forms = False
+                _LOG.info("Tier %r takes no JSON schema; it is asked for tags.", self.tier.name)
+        if isinstance(result, AttemptFailed):
             if report:
-                self._report(failure)
-            usage = Usage(attempts=spent.attempts, billed_usd=spent.billed_usd)
-            return Outcome(None, usage, failure)
-        tokens = (answer.prompt_tokens, answer.completion_tokens)
+                self._report(result)
+            return Outcome(None, progress.usage, result)
+        tokens = (result.prompt_tokens, result.completion_tokens)
         usage = Usage(
-            calls=1,
-            attempts=spent.attempts,
-            prompt_tokens=answer.prompt_tokens,
-            completion_tokens=answer.completion_tokens,
-            cost_usd=self._price.list_cost_usd(*tokens),
-            billed_usd=spent.billed_usd + self._price.billed_usd(*tokens, answer.cached_tokens),
+            1,
+            progress.attempts,
+            *tokens,
+            cost_usd=float(self._price.list_cost(*tokens)),
+            billed_usd=float(progress.billed),
         )
-        return Outcome(answer.text, usage, finish_reason=answer.finish_reason)
+        structured = "response_format" in sent
+        text, cached = result.text, result.cached_tokens
+        return Outcome(text, usage, None, result.finish_reason, cached, structured)
 
     async def aclose(self) -> None:
         """Close the connections."""
         await self._client.close()
 
-    async def _attempt(self, body: Mapping[str, Any], spent: _Spent, skippable: bool) -> _Answer:
+    async def _persist(
+        self, body: Mapping[str, Any], progress: Progress, skippable: bool
+    ) -> Answer | AttemptFailed:
+        """The answer, or the failure after which nothing more is tried."""
+
+        def may_pass(error: BaseException) -> bool:
+            retryable = isinstance(error, AttemptFailed) and error.retryable
+            return retryable and not progress.abandoned
+
+        retrying = self._retrying.copy(retry=tenacity.retry_if_exception(may_pass))
+        try:
+            answer: Answer = await retrying(self._attempt, body, progress, skippable)
+        except AttemptFailed as failure:
+            return failure
+        return answer
+
+    async def _attempt(
+        self, body: Mapping[str, Any], progress: Progress, skippable: bool
+    ) -> Answer:
+        if skippable and self.breaker.refuses:  # nobody queues for a tier that is down
+            raise _skipped()
         async with self._slots:
-            if not self.breaker.admit() and skippable:
-                raise AttemptFailed("skipped, it failed too often", False, alive=None)
-            spent.attempts += 1
+            self._budget.check()
+            max_tokens = int(body["max_tokens"])
+            counted = await self._rates.admit(estimated_tokens(body), max_tokens)
+            most = self._price.list_cost(most_tokens(body), max_tokens)
+            await self._budget.reserve(most)
+            billed = Decimal(0)
             try:
-                answer = await self._post(body)
-            except AttemptFailed as failure:
-                self._judge(failure)
-                if failure.maybe_billed:
-                    # The endpoint never said what it counted: an estimate of the prompt alone.
-                    spent.billed_usd += self._price.list_cost_usd(_estimate(body), 0)
-                raise
-            except BaseException:
-                self.breaker.release()
-                raise
+                if not self.breaker.admit() and skippable:
+                    raise _skipped()
+                progress.send()
+                billed = most  # a call that is cut off may be charged in full
+                try:
+                    answer = await self._post(body)
+                except AttemptFailed as failure:
+                    billed = most if failure.maybe_billed else Decimal(0)
+                    self._judge(failure, body)
+                    raise
+                except BaseException:
+                    self.breaker.release()
+                    raise
+                tokens = (answer.prompt_tokens, answer.completion_tokens)
+                billed = self._price.billed(*tokens, answer.cached_tokens)
+            finally:
+                progress.sent = False
+                progress.billed += billed
+                self._budget.settle(most, billed)
+            self._rates.settle(counted, *tokens)
             if self.breaker.is_open:
-                _LOG.warning("Tier %r answers again.", self.tier.name)
+                _LOG.warning("Tier %r answers again; calls return to it.", self.tier.name)
             self.breaker.success()
             return answer
 
-    async def _post(self, body: Mapping[str, Any]) -> _Answer:
+    async def _post(self, body: Mapping[str, Any]) -> Answer:
+        # Raised below, not where it is caught: an error of the HTTP client holds the key.
+        failure: AttemptFailed
         try:
             async with asyncio.timeout(self.tier.timeout_s):
                 text = await self._client.post("/chat/completions", cast_to=str, body=body)
         except openai.APIStatusError as error:
-            raise self._status_failure(error) from None
+            failure = status_failure(error, self._key, self._patience_s)
         except (openai.APIConnectionError, aiohttp.ClientError, OSError) as error:
-            # The aiohttp transport reports a refused connection as a timeout: its causes tell.
-            causes = _causes(error)
-            if any(isinstance(cause, TimeoutError) for cause in causes):
-                reason = f"no answer within {self.tier.timeout_s:g} s"
-                raise AttemptFailed(reason, True, alive=False, maybe_billed=True) from None
-            reason = f"no connection ({type(causes[-1]).__name__})"
-            raise AttemptFailed(reason, True, alive=False) from None
-        try:
-            return _read(text, body)
-        except (ValueError, TypeError, LookupError, AttributeError) as error:
-            reason = "the endpoint's reply is no chat completion"
-            raise AttemptFailed(reason, True, alive=False, maybe_billed=True) from error
+            failure = connection_failure(error, self.tier.timeout_s)
+        else:
+            try:
+                return self._without_key(read_answer(text, body))
+            except (ValueError, TypeError, LookupError, AttributeError):
+                failure = malformed_reply()
+        raise failure
 
-    def _status_failure(self, error: openai.APIStatusError) -> AttemptFailed:
-        status, code = error.status_code, str(error.code or "")
-        misconfigured = status in (401, 403, 404) or code == "insufficient_quota"
-        transient = status in (408, 409, 429) or status >= 500
-        retry_after_s = _retry_after_s(error.response.headers) if transient else None
-        patience = retry_after_s is None or retry_after_s <= self._patience_s
-        alive: bool | None = not (misconfigured or status >= 500 or status == 408)
-        if status == 429 and not misconfigured:
-            alive = None
-        return AttemptFailed(
-            f"HTTP {status}{' ' + code if code else ''}: {self._clean(error)}",
-            retryable=transient and not misconfigured and patience,
-            alive=alive,
-            retry_after_s=retry_after_s,
-            misconfigured=misconfigured,
-            too_long=code == "context_length_exceeded",
-            status=status,
+    def _without_key(self, answer: Answer) -> Answer:
+        """For an endpoint that repeats what it was sent."""
+        if len(self._key) < REAL_KEY_CHARS or self._key not in answer.text + answer.finish_reason:
+            return answer
+        return replace(
+            answer,
+            text=answer.text.replace(self._key, "***"),
+            finish_reason=answer.finish_reason.replace(self._key, "***"),
         )
 
-    def _clean(self, error: openai.APIStatusError) -> str:
-        if error.status_code in (401, 403):
-            return "the endpoint refused the key"  # its own words repeat parts of the key
-        body = error.body
-        message = body.get("message") if isinstance(body, dict) else None
-        return _without(self._key, str(message or "no message"))[:300]
+    def _refuses(self, failure: AttemptFailed, body: Mapping[str, Any]) -> bool:
+        """Whether the endpoint may have refused the JSON schema and not the request."""
+        asked = self.tier.structured_outputs == "auto" and "response_format" in body
+        return asked and failure.form_refused
 
-    def _judge(self, failure: AttemptFailed) -> None:
-        if failure.alive is None:
+    def _judge(self, failure: AttemptFailed, body: Mapping[str, Any]) -> None:
+        if failure.alive is None or self._refuses(failure, body):
             self.breaker.release()
         elif failure.alive:
             self.breaker.success()
         elif self.breaker.failure():
-            _LOG.warning("Tier %r is down: %s.", self.tier.name, failure)
+            instead = f"; calls go to {self._stand_in!r}" if self._stand_in else ""
+            _LOG.warning("Tier %r is down: %s%s.", self.tier.name, failure, instead)
 
     def _report(self, failure: AttemptFailed) -> None:
         if not failure.misconfigured or failure.reason in self._reported:
@@ -279,67 +299,5 @@ class _Wait(tenacity.wait.wait_base):
         return self._backoff(retry_state)
 
 
-def _causes(error: BaseException) -> list[BaseException]:
-    """`error` and what it was raised from, down to the first cause."""
-    causes = [error]
-    while (cause := causes[-1].__cause__) is not None:
-        causes.append(cause)
-    return causes
-
-
-def _without(key: str, text: str) -> str:
-    """`text` without the key, and without words that show the beginning or end of a real one."""
-    text = text.replace(key, "***")
-    if len(key) < _REAL_KEY_CHARS:
-        return text
-    ends = f"{re.escape(key[:8])}|{re.escape(key[-4:])}"
-    return re.sub(rf"\S*(?:{ends})\S*", "***", text)
-
-
-def _may_pass(error: BaseException) -> bool:
-    return isinstance(error, AttemptFailed) and error.retryable
-
-
-def _retry_after_s(
-    headers: Mapping[str, str], clock: Callable[[], float] = time.time
-) -> float | None:
-    """Seconds that the endpoint asks to wait: a number, milliseconds, or an HTTP date."""
-    try:
-        if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
-        value = headers.get("retry-after", "")
-        if not value:
-            return None
-        try:
-            return max(0.0, float(value))
-        except ValueError:
-            date = email.utils.parsedate_to_datetime(value)
-            if date.tzinfo is None:
-                date = date.replace(tzinfo=datetime.UTC)
-            return max(0.0, date.timestamp() - clock())
-    except ValueError:
-        return None
-
-
-def _estimate(body: Mapping[str, Any]) -> int:
-    return sum(len(message["content"]) for message in body["messages"]) // _CHARS_PER_TOKEN
-
-
-def _read(text: str, body: Mapping[str, Any]) -> _Answer:
-    reply = json.loads(text)
-    choice = reply["choices"][0]
-    content = choice["message"].get("content")
-    finish = str(choice.get("finish_reason") or "")
-    if content is None:
-        content = ""  # a refusal, or nothing but tool calls
-    if not isinstance(content, str):
-        raise TypeError("content is not text")
-    content = content.encode("utf-8", "replace").decode()  # a lone surrogate fits in no database
-    usage = reply.get("usage") or {}
-    prompt_tokens = usage.get("prompt_tokens")
-    if prompt_tokens is None:  # some servers do not count; never free, so estimated
-        return _Answer(content, _estimate(body), len(content) // _CHARS_PER_TOKEN, 0, finish)
-    details = usage.get("prompt_tokens_details") or {}
-    cached = details.get("cached_tokens") or 0
-    tokens = (int(prompt_tokens), int(usage["completion_tokens"]), int(cached))
-    return _Answer(content, *tokens, finish)
+def _skipped() -> AttemptFailed:
+    return AttemptFailed("skipped, it failed too often", False, alive=None)

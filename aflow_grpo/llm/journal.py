@@ -1,67 +1,65 @@
-"""The durable store of a run: every answered call, so that none is paid twice, and every rollout.
+"""The durable store of a run: what every executor call cost and answered, and every rollout.
 
-One SQLite file. The key of a call is a hash of the request (model, messages, sampling parameters,
-seed), so a resumed run that asks the same again gets the stored reply, free of charge. The tables
-of the rollouts are those of `rollout_store`. A writer thread commits whatever has gathered in one
-transaction, so a caller never waits for the disk; `flush` waits until all is on it. A process that
-is killed loses at most the last `linger_s`, and never the file. A file of an older version is
-migrated when it is opened. Not stored: keys, and the requests' texts.
+One SQLite file. A call's row is on the disk before its reply is used, so a process that is killed
+loses at most the calls still in flight, and a resumed run that asks the same again gets the stored
+reply, free of charge. A writer thread commits at once what gathered while its last commit ran:
+callers wait for the disk without holding up their event loop. A file of an older version is
+migrated when it is opened. Not here: the tables (`journal_schema`, `rollout_store`), when a reply
+may be used again (`client`). Not stored: keys, and the requests' texts.
 """
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import hashlib
 import json
 import queue
 import sqlite3
 import threading
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from aflow_grpo.errors import ConfigError, ExecutorError
-from aflow_grpo.llm.rollout_store import ROLLOUT_SCHEMA, RolloutBatch, write_batch
+from aflow_grpo.llm.journal_files import journal_path, journal_paths
+from aflow_grpo.llm.journal_schema import (
+    SELECT_ENTRY,
+    SELECT_ENTRY_OF_RUN,
+    Entry,
+    entry_of,
+    insert_entries,
+    make_tables,
+)
+from aflow_grpo.llm.rollout_store import RolloutBatch, write_batch
 
-__all__ = ["Entry", "Journal", "request_key"]
+__all__ = ["Entry", "Journal", "journal_path", "journal_paths", "request_key"]
 
-_SCHEMA_VERSION = 3
-_SCHEMA = """CREATE TABLE IF NOT EXISTS calls (
-    key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL, created REAL NOT NULL,
-    finish_reason TEXT NOT NULL DEFAULT '') WITHOUT ROWID"""
-_MIGRATIONS = {
-    1: ("ALTER TABLE calls ADD COLUMN finish_reason TEXT NOT NULL DEFAULT ''",),
-    2: ROLLOUT_SCHEMA,
-}
-"""Version -> what makes a file of it one of the next version."""
-_INSERT = "INSERT INTO calls VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(key) DO NOTHING"
-_SELECT = """SELECT model, tier, reply, prompt_tokens, completion_tokens, cost_usd, finish_reason
-    FROM calls WHERE key = ?"""
 # A POSIX lock does not keep the own process out, so the paths it holds are kept here.
 _held: set[Path] = set()
 
 
-@dataclass(frozen=True)
-class Entry:
-    """One answered call."""
+@dataclass(frozen=True, eq=False)
+class _Call:
+    """A row on its way to the disk, and who waits for it."""
 
-    model: str
-    tier: str
-    reply: str
-    prompt_tokens: int
-    completion_tokens: int
-    cost_usd: float
-    """List cost."""
-    finish_reason: str = ""
-    """Why the reply ended, as the endpoint said; empty when it did not, or in version 1."""
+    entry: Entry
+    written: asyncio.Future[None]
 
 
-_Item = tuple[bytes, Entry] | RolloutBatch | threading.Event | None
-"""For the writer: a reply, rollouts, a flush to confirm, or the end."""
+_Item = _Call | RolloutBatch | threading.Event | None
+"""For the writer: a call, rollouts, a flush to confirm, or the end."""
+
+
+@dataclass
+class _Unwritten:
+    """What the disk has not taken yet."""
+
+    entries: list[Entry] = field(default_factory=list)
+    batches: list[RolloutBatch] = field(default_factory=list)
 
 
 def request_key(body: Mapping[str, Any], scope: str = "") -> bytes:
@@ -82,49 +80,80 @@ class Journal:
 
     Args:
         path: The SQLite file; created with its folder if missing.
-        linger_s: How long the writer gathers replies before it commits them.
 
     Raises:
         ConfigError: Another process has it open, or the file is no journal.
     """
 
-    def __init__(self, path: Path | str, *, linger_s: float = 0.05) -> None:
+    def __init__(self, path: Path | str) -> None:
         self.path = Path(path).resolve()
-        self._linger_s = linger_s
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock_file = self._lock()
         try:
-            self._reader = self._open()
+            self._connection = self._open()
+            self._reader = self._connect()
         except BaseException:
             self._unlock()
             raise
-        self._pending: dict[bytes, Entry] = {}
+        sums = self._reader.execute("SELECT run, sum(billed_usd) FROM calls GROUP BY run")
+        self._billed_usd: defaultdict[str, float] = defaultdict(float, sums)
+        self._pending: dict[bytes, list[Entry]] = {}
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
-        self._hurry = threading.Event()
         self._failure: Exception | None = None
+        self._closed = False
         self._mutex = threading.Lock()
         self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._writer.start()
 
-    def get(self, key: bytes) -> Entry | None:
-        """The stored reply, also one that is not on disk yet; None when there is none."""
-        with self._mutex:
-            entry = self._pending.get(key)
-            if entry is not None:
-                return entry
-            row = self._reader.execute(_SELECT, (key,)).fetchone()
-        return Entry(*row) if row else None
+    def get(self, key: bytes, run: str | None = None) -> Entry | None:
+        """The first answer with this key, also one that is not on disk yet; None if there is none.
 
-    def put(self, key: bytes, entry: Entry) -> None:
-        """Store a reply; returns at once. The first reply of a key stays.
+        Args:
+            key: See `request_key`.
+            run: Only an answer to this run; None takes any run's.
+        """
+        select, values = (SELECT_ENTRY, [key]) if run is None else (SELECT_ENTRY_OF_RUN, [key, run])
+        with self._mutex:
+            row = self._reader.execute(select, values).fetchone()
+            if row is not None:
+                return entry_of(row)
+            pending = self._pending.get(key, ())
+            return next((e for e in pending if e.answered and run in (None, e.run)), None)
+
+    async def write(self, entry: Entry) -> None:
+        """Append a row; returns when it is on disk. A caller that is cancelled leaves the row.
 
         Raises:
-            ExecutorError: An earlier write failed, e.g. because the disk is full.
+            ExecutorError: The disk does not take it. It is tried again with the next row, and when
+                the journal is closed.
         """
-        self._check()
+        written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         with self._mutex:
-            self._pending[key] = entry
-        self._queue.put((key, entry))
+            if self._closed:
+                raise RuntimeError(f"the journal {self.path} is closed")
+            self._pending.setdefault(entry.key, []).append(entry)
+            self._billed_usd[entry.run] += entry.billed_usd
+            self._queue.put(_Call(entry, written))
+        await written
+
+    def billed_usd(self, run: str) -> float:
+        """What this run paid so far, failed attempts and earlier sessions of it included."""
+        with self._mutex:
+            return self._billed_usd.get(run, 0.0)
+
+    def adopt(self, rows_of: str, run: str) -> None:
+        """Let the calls of `rows_of` be the calls of `run`, e.g. those of its preflight.
+
+        Raises:
+            ExecutorError: The disk does not take it.
+        """
+        self.flush()
+        with self._mutex:
+            try:
+                self._reader.execute("UPDATE calls SET run = ? WHERE run = ?", (run, rows_of))
+            except sqlite3.Error as error:
+                raise self._refusal(error) from error
+            self._billed_usd[run] += self._billed_usd.pop(rows_of, 0.0)
 
     def put_rollouts(self, batch: RolloutBatch) -> None:
         """Store rollouts; returns at once. The last content of a key stays.
@@ -145,32 +174,40 @@ class Journal:
             return
         done = threading.Event()
         self._queue.put(done)
-        self._hurry.set()
         done.wait()
         self._check()
 
     def close(self) -> None:
-        """Flush and close; a second call does nothing."""
+        """Flush and close; a second call does nothing.
+
+        Raises:
+            ExecutorError: A write failed, and once more now.
+        """
         if self._lock_file is None:
             return
-        self._queue.put(None)
-        self._hurry.set()
+        with self._mutex:
+            self._closed = True
+            self._queue.put(None)
         self._writer.join()
         self._reader.close()
         self._unlock()
         self._check()
 
     def __len__(self) -> int:
+        """Rows of calls."""
         self.flush()
         with self._mutex:
             return int(self._reader.execute("SELECT count(*) FROM calls").fetchone()[0])
 
     def _check(self) -> None:
         if self._failure is not None:
-            raise ExecutorError(
-                f"The journal {self.path} cannot be written ({self._failure}). Free some disk "
-                "space or make it writable, then resume the run."
-            )
+            raise self._refusal(self._failure)
+
+    def _refusal(self, failure: Exception) -> ExecutorError:
+        return ExecutorError(
+            f"The journal {self.path} cannot be written ({failure}). Free some disk space or make "
+            "it writable, then resume the run."
+        )
 
     def _lock(self) -> IO[bytes] | None:
         lock_path = self.path.with_name(self.path.name + ".lock")
@@ -207,18 +244,7 @@ class Journal:
         connection: sqlite3.Connection | None = None
         try:
             connection = self._connect()
-            version = connection.execute("PRAGMA user_version").fetchone()[0]
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            if version not in (*_MIGRATIONS, _SCHEMA_VERSION) and (version or tables):
-                raise sqlite3.DatabaseError(f"schema version {version}, not {_SCHEMA_VERSION}")
-            if version != _SCHEMA_VERSION:
-                steps = [_MIGRATIONS[v] for v in range(version, _SCHEMA_VERSION)] if version else []
-                connection.execute("BEGIN IMMEDIATE")
-                for step in steps or [(_SCHEMA, *ROLLOUT_SCHEMA)]:
-                    for statement in step:
-                        connection.execute(statement)
-                connection.execute(f"PRAGMA user_version={_SCHEMA_VERSION}")
-                connection.execute("COMMIT")
+            make_tables(connection)
         except sqlite3.Error as error:
             if connection is not None:
                 connection.close()
@@ -229,53 +255,64 @@ class Journal:
         return connection
 
     def _write_all(self) -> None:
-        connection = self._connect()
+        unwritten = _Unwritten()
         closing = False
         while not closing:
             items = [self._queue.get()]
-            if isinstance(items[0], tuple | RolloutBatch):
-                self._hurry.wait(self._linger_s)
-            self._hurry.clear()
             while not self._queue.empty():
                 items.append(self._queue.get())
-            self._commit(
-                connection,
-                [item for item in items if isinstance(item, tuple)],
-                [item for item in items if isinstance(item, RolloutBatch)],
-            )
+            calls = [item for item in items if isinstance(item, _Call)]
+            unwritten.entries += [call.entry for call in calls]
+            unwritten.batches += [item for item in items if isinstance(item, RolloutBatch)]
+            self._failure = self._commit(unwritten)
+            if self._failure is None:
+                unwritten = _Unwritten()
+            _tell(calls, None if self._failure is None else self._refusal(self._failure))
             for item in items:
                 if isinstance(item, threading.Event):
                     item.set()
             closing = None in items
-        connection.close()
+        self._connection.close()
 
-    def _commit(
-        self,
-        connection: sqlite3.Connection,
-        batch: list[tuple[bytes, Entry]],
-        rollouts: list[RolloutBatch],
-    ) -> None:
-        now = time.time()
-        rows = [
-            (
-                *(key, e.model, e.tier, e.reply, e.prompt_tokens, e.completion_tokens),
-                *(e.cost_usd, now, e.finish_reason),
-            )
-            for key, e in batch
-        ]
-        if not rows and not rollouts:
-            return
+    def _commit(self, rows: _Unwritten) -> Exception | None:
+        """All of it in one transaction, or nothing and why."""
+        if not rows.entries and not rows.batches:
+            return None
+        connection = self._connection
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.executemany(_INSERT, rows)
-            for arrived in rollouts:
-                write_batch(connection, arrived)
+            insert_entries(connection, rows.entries)
+            for batch in rows.batches:
+                write_batch(connection, batch)
             connection.execute("COMMIT")
-        except Exception as error:  # in a thread: kept, and raised by the next put or flush
-            self._failure = error
-            if connection.in_transaction:
+        except Exception as error:  # in a thread: told to whoever waits, now and later
+            with suppress(sqlite3.Error):  # where SQLite has rolled back by itself
                 connection.execute("ROLLBACK")
-            return
+            return error
         with self._mutex:
-            for key, _ in batch:
-                self._pending.pop(key, None)
+            for entry in rows.entries:
+                queued = self._pending[entry.key]
+                queued.pop(0)  # in the order in which they came
+                if not queued:
+                    del self._pending[entry.key]
+        return None
+
+
+def _tell(calls: Iterable[_Call], failure: ExecutorError | None) -> None:
+    """Let the waiting go on, with one wake-up for each of their event loops."""
+    waiting: defaultdict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = defaultdict(list)
+    for call in calls:
+        waiting[call.written.get_loop()].append(call.written)
+    for loop, futures in waiting.items():
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(_resolve, futures, failure)
+
+
+def _resolve(futures: Sequence[asyncio.Future[None]], failure: ExecutorError | None) -> None:
+    for future in futures:
+        if future.done():  # its caller was cancelled
+            continue
+        if failure is None:
+            future.set_result(None)
+        else:
+            future.set_exception(ExecutorError(str(failure)))

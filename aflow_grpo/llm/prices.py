@@ -7,6 +7,7 @@ An unknown model is an error that names the key where its price is set. Names ar
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -25,27 +26,30 @@ class Price:
     usd_per_m_output: Decimal
     usd_per_m_cached_input: Decimal | None = None
     """For prompt tokens that the endpoint served from its prompt cache; None: no discount."""
+    as_of: datetime.date | None = None
+    """The day of the price list that it was taken from; None: the user's own."""
 
-    def list_cost_usd(self, prompt_tokens: int, completion_tokens: int) -> float:
-        """Cost without any discount, so that it does not depend on the endpoint's cache."""
+    def list_cost(self, prompt_tokens: int, completion_tokens: int) -> Decimal:
+        """USD without any discount, so that it does not depend on the endpoint's cache."""
         total = self.usd_per_m_input * prompt_tokens + self.usd_per_m_output * completion_tokens
-        return float(total / _MILLION)
+        return total / _MILLION
 
-    def billed_usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> float:
-        """What the endpoint charges: `cached_tokens` of the prompt at the cached price."""
-        cached = self.usd_per_m_cached_input
-        if cached is None:
-            return self.list_cost_usd(prompt_tokens, completion_tokens)
-        saved = (self.usd_per_m_input - cached) * min(cached_tokens, prompt_tokens) / _MILLION
-        return self.list_cost_usd(prompt_tokens, completion_tokens) - float(saved)
-
-
-def _price(input_usd: str, cached_usd: str, output_usd: str) -> Price:
-    return Price(Decimal(input_usd), Decimal(output_usd), Decimal(cached_usd))
+    def billed(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int) -> Decimal:
+        """USD that the endpoint charges: `cached_tokens` of the prompt at the cached price."""
+        total = self.list_cost(prompt_tokens, completion_tokens)
+        if self.usd_per_m_cached_input is None:
+            return total
+        discount = self.usd_per_m_input - self.usd_per_m_cached_input
+        return total - discount * min(cached_tokens, prompt_tokens) / _MILLION
 
 
 PRICES_AS_OF = datetime.date(2025, 4, 14)
 """The day of OpenAI's price list that `PRICES` repeats."""
+
+
+def _price(input_usd: str, cached_usd: str, output_usd: str) -> Price:
+    return Price(Decimal(input_usd), Decimal(output_usd), Decimal(cached_usd), PRICES_AS_OF)
+
 
 PRICES: dict[str, Price] = {
     "gpt-4o-mini": _price("0.15", "0.075", "0.60"),
@@ -58,23 +62,26 @@ PRICES: dict[str, Price] = {
 }
 
 
-def find_price(model: str, override: tuple[float, float] | None, *, key: str) -> Price:
+def find_price(model: str, override: Sequence[float] | None, *, key: str) -> Price:
     """The price of `model`: the user's own if given, else the table's.
 
     Args:
         model: Model name, matched whole.
-        override: (USD per million input tokens, USD per million output tokens).
+        override: USD per million input tokens, output tokens and, if there is a discount, cached
+            input tokens.
         key: Config key where an override is set, for the message.
 
     Raises:
         ExecutorError: Neither the user nor the table has a price.
     """
     if override is not None:
-        return Price(*(Decimal(str(usd)) for usd in override))
+        per_m_input, per_m_output, *cached = (Decimal(str(usd)) for usd in override)
+        return Price(per_m_input, per_m_output, cached[0] if cached else None)
     if model in PRICES:
         return PRICES[model]
     raise ExecutorError(
         f"No price is known for model {model!r} (prices as of {PRICES_AS_OF}: "
         f"{', '.join(PRICES)}). Set {key} to [USD per million input tokens, USD per million "
-        "output tokens]; an endpoint of your own that costs nothing has [0, 0]."
+        "output tokens], and as a third figure that of cached input tokens if they cost less; an "
+        "endpoint of your own that costs nothing has [0, 0]."
     )

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.llm.journal_files import open_to_read
 
 __all__ = ["ROLLOUT_SCHEMA", "RolloutBatch", "RolloutRow", "RolloutStore", "write_batch"]
 
@@ -31,7 +32,8 @@ ROLLOUT_SCHEMA = (
     UNIQUE (run, part, step, "group", problem_id, member))""",
 )
 """What makes a journal of version 2 one of version 3."""
-FIRST_VERSION = 3
+_VERSIONS = (3, 4)
+"""Of the journal: these hold the tables as they are here."""
 _SHARED = "INSERT INTO {} VALUES (?, ?) ON CONFLICT(hash) DO NOTHING"
 _INSERT = "INSERT OR REPLACE INTO rollouts VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _SELECT = """SELECT r.step, r."group", r.problem_id, r.member, p.content, r.content
@@ -102,19 +104,7 @@ class RolloutStore:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if not path.is_file():
-            raise ConfigError(
-                f"{path}: no such file, so no rollouts are stored there. Expected the directory of "
-                "a run (its trainer.default_root_dir) with rollout.journal on."
-            )
-        try:
-            self._connection = _open_to_read(path)
-        except sqlite3.Error as error:
-            raise ConfigError(
-                f"{path}: cannot be read as a journal ({error}). Expected the file that a run with "
-                "rollout.journal on leaves; rescore a copy of it with its -wal file if the "
-                "directory is read-only."
-            ) from error
+        self._connection = open_to_read(path)
         try:
             self._check_version()
         except BaseException:
@@ -150,36 +140,17 @@ class RolloutStore:
 
     def _check_version(self) -> None:
         version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-        if version < FIRST_VERSION:
+        if version < _VERSIONS[0]:
             raise ConfigError(
                 f"{self.path}: schema version {version}, which holds no rollouts (expected "
-                f"{FIRST_VERSION} or later). Rollouts are stored from this version of the program "
+                f"{_VERSIONS[0]} or later). Rollouts are stored from this version of the program "
                 "on; the journal is migrated when the run is resumed."
             )
-        if version > FIRST_VERSION:
+        if version > _VERSIONS[-1]:
             raise ConfigError(
-                f"{self.path}: schema version {version}, not {FIRST_VERSION}. Rescore it with the "
+                f"{self.path}: schema version {version}, not {_VERSIONS[-1]}. Read it with the "
                 "version of the program that wrote it."
             )
-
-
-def _open_to_read(path: Path) -> sqlite3.Connection:
-    """Without the right to write; in a read-only directory only a closed journal can be read."""
-    uri = path.resolve().as_uri() + "?mode=ro"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None)
-    try:
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        wal = path.with_name(path.name + "-wal")
-        if wal.exists() and wal.stat().st_size:
-            raise
-        connection = sqlite3.connect(uri + "&immutable=1", uri=True, isolation_level=None)
-        connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    except sqlite3.DatabaseError:
-        connection.close()
-        raise
-    return connection
 
 
 def _hash(content: bytes) -> bytes:

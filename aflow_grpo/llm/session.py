@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 from aflow_grpo.errors import ConfigError, Unavailable, WorkflowFault
+from aflow_grpo.llm.structured import ReplyForm
 from aflow_grpo.records import FaultKind, LLMCall, Usage
 from aflow_grpo.seeds import derive_seed
 
@@ -48,6 +49,8 @@ class Request:
     request after a malformed reply ends with ``again``."""
     operator: str = ""
     """Which operator asks, by the name that workflows know it by."""
+    form: ReplyForm | None = None
+    """How to ask for a JSON object instead, where the tier can; None: `prompt` alone."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,10 @@ class Reply:
     fault: Unavailable | WorkflowFault | None = None
     finish_reason: str = ""
     """As the endpoint said: `stop`, `length`, ...; empty when it said nothing."""
+    cached_tokens: int = 0
+    """Prompt tokens that the endpoint had in its cache."""
+    structured: bool = False
+    """Whether a JSON object was asked for."""
 
 
 class LLMSession:
@@ -145,29 +152,45 @@ class LLMSession:
         return await self._send(request, number)
 
     async def call_with_format(
-        self, prompt: str, formatter: Formatter[T], *, system: str = ""
+        self,
+        prompt: str,
+        formatter: Formatter[T],
+        *,
+        system: str = "",
+        form: ReplyForm | None = None,
     ) -> T:
         """Like a call, parsed by `formatter`; a malformed reply is asked for once more.
+
+        Args:
+            prompt: The user message.
+            formatter: Reads the reply, whether it is text or, with `form`, a JSON object.
+            system: The system message; none is sent when empty.
+            form: Asks for a JSON object in place of `prompt`, where the tier takes that.
 
         Raises:
             Unavailable: No tier answered.
             WorkflowFault: The second reply is malformed too, or a limit is reached.
         """
         number = self._next_number()
-        request = Request(prompt, system, derive_seed(self._seed, number))
+        request = Request(prompt, system, derive_seed(self._seed, number), form=form)
         text = await self._send(request, number)
         try:
             return formatter.parse(text)
         except ValueError as error:
             complaint = f"\n\nYour previous reply could not be used: {error} Reply again."
         # Its seed hangs on the call's number, not on how many calls came in between.
-        again = replace(request, prompt=prompt + complaint, seed=derive_seed(request.seed, "again"))
+        again = replace(
+            request,
+            prompt=prompt + complaint,
+            seed=derive_seed(request.seed, "again"),
+            form=None if form is None else replace(form, prompt=form.prompt + complaint),
+        )
         text = await self._send(again, number, again=True)
         try:
             return formatter.parse(text)
         except ValueError as error:
             raise WorkflowFault(
-                FaultKind.EXCEPTION, f"The executor's reply was malformed twice: {error}"
+                FaultKind.MALFORMED_REPLY, f"The executor's reply was malformed twice: {error}"
             ) from error
 
     def branch(self, index: int, operator: str = "") -> LLMSession:
@@ -219,9 +242,7 @@ class LLMSession:
         self._limits.check(self._root.usage)
         path = (*self._path, number)
         place = ".".join(map(str, path)) + (".again" if again else "")
-        request = replace(
-            request, execution=self._root._seed, place=place, operator=self._operator
-        )
+        request = replace(request, execution=self._root._seed, place=place, operator=self._operator)
         started_s, started = time.time(), time.perf_counter()
         reply = await self._ask(request)
         seconds = time.perf_counter() - started
@@ -247,7 +268,7 @@ def _record(request: Request, reply: Reply, started_s: float, seconds: float) ->
     return LLMCall(
         place=request.place,
         system=request.system,
-        prompt=request.prompt,
+        prompt=request.form.prompt if reply.structured and request.form else request.prompt,
         reply=reply.text,
         model=reply.model,
         tier=reply.tier,

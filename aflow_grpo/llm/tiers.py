@@ -12,22 +12,26 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import ClassVar, Literal
 from urllib.parse import urlsplit
 
 from aflow_grpo.errors import ConfigError, ExecutorError
 
 __all__ = [
     "OPENAI_BASE_URL",
+    "REAL_KEY_CHARS",
     "Tier",
     "WriterTier",
     "check_tiers",
+    "default_tiers",
     "is_loopback",
     "resolve_key",
 ]
 
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 
+REAL_KEY_CHARS = 16
+"""Shorter keys are made up for servers that want none, and may be ordinary words."""
 _REFERENCE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 _LOG = logging.getLogger(__name__)
 
@@ -55,7 +59,14 @@ class Tier:
     max_attempts: int = 4
     """HTTP attempts per call before the next tier is asked."""
     max_concurrent: int = 32
-    """HTTP attempts in flight at once."""
+    """HTTP attempts, and so connections, at once; other calls wait without a connection, and their
+    timeout begins when they are sent."""
+    requests_per_min: int | None = None
+    """Most HTTP attempts in any 60 s; null for no limit."""
+    tokens_per_min: int | None = None
+    """Most tokens of prompts and replies in any 60 s, by what calls really use; null for no limit.
+    An endpoint that counts max_tokens in advance, as OpenAI does, may still answer 429, which is
+    retried."""
     backoff_s: float = 0.5
     """Wait after the first failed attempt; it doubles, with jitter, up to 20 s. A Retry-After of
     the endpoint comes first."""
@@ -63,14 +74,19 @@ class Tier:
     top_p: float = 1.0
     max_tokens: int = 2048
     """Longest reply."""
-    price: tuple[float, float] | None = None
-    """(USD per million input tokens, USD per million output tokens); None: the price table's."""
+    price: tuple[float, ...] | None = None
+    """USD per million input tokens, output tokens and, as a third figure if there is a discount,
+    input tokens that the endpoint had cached; null: the price table's."""
+    structured_outputs: Literal["auto", "on", "off"] = "auto"
+    """Whether short replies with several parts are asked for as JSON objects (`response_format`):
+    `auto` while the endpoint takes it, `on` always, `off` as tagged text. Free text and code never
+    are."""
 
     def __post_init__(self) -> None:
         for name in ("name", "model"):
             if not getattr(self, name):
                 raise self._wrong(name, "some text")
-        if urlsplit(self.base_url).scheme not in ("http", "https"):
+        if not _is_address(self.base_url):
             raise self._wrong("base_url", "an address like https://api.openai.com/v1")
         if "@" in self.base_url or "?" in self.base_url:  # may be secret, so it is not repeated
             raise ConfigError(
@@ -80,11 +96,21 @@ class Tier:
         for name in ("timeout_s", "max_attempts", "max_concurrent", "max_tokens"):
             if getattr(self, name) <= 0:
                 raise self._wrong(name, "more than 0")
+        for name in ("requests_per_min", "tokens_per_min"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise self._wrong(name, "more than 0, or null for no limit")
         for name, least, most in (("temperature", 0, 2), ("top_p", 0, 1), ("backoff_s", 0, 60)):
             if not least <= getattr(self, name) <= most:
                 raise self._wrong(name, f"{least} to {most}")
-        if self.price is not None and (len(self.price) != 2 or min(self.price) < 0):
-            raise self._wrong("price", "[USD per million input tokens, per million output tokens]")
+        if self.price is not None and not _is_price(self.price):
+            raise self._wrong(
+                "price",
+                "[USD per million input tokens, per million output tokens], and perhaps a third "
+                "figure for cached input tokens, not above the first",
+            )
+        if self.structured_outputs not in ("auto", "on", "off"):
+            raise self._wrong("structured_outputs", "auto, on or off")
 
     def config_key(self, place: int | str) -> str:
         """Where this tier stands in the YAML files, for messages.
@@ -92,7 +118,7 @@ class Tier:
         Args:
             place: Its index among the tiers, or its name where that is not known.
         """
-        return f"rollout.tiers[{place}]"
+        return f"llm.tiers[{place}]"
 
     def _wrong(self, key: str, expected: str) -> ConfigError:
         place, value = self.config_key(self.name), getattr(self, key)
@@ -115,6 +141,24 @@ class WriterTier(Tier):
         return "model.policy.tier"
 
 
+def default_tiers() -> list[Tier]:
+    """Who answers when no tier is configured: gpt-4o-mini of OpenAI."""
+    return [Tier(name="primary")]
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        reachable = parts.port != 0 and bool(parts.hostname)
+    except ValueError:  # a port that is no number, say
+        return False
+    return reachable and parts.scheme in ("http", "https") and url.isprintable() and " " not in url
+
+
+def _is_price(price: Sequence[float]) -> bool:
+    return len(price) in (2, 3) and min(price) >= 0 and (len(price) == 2 or price[2] <= price[0])
+
+
 def check_tiers(tiers: Sequence[Tier]) -> None:
     """Refuse an empty chain or doubled names; warn of two tiers that fail together.
 
@@ -122,21 +166,27 @@ def check_tiers(tiers: Sequence[Tier]) -> None:
         ConfigError: There is no tier, or two have one name.
     """
     if not tiers:
-        raise ConfigError("rollout.tiers is empty: expected at least one tier.")
+        raise ConfigError("llm.tiers is empty: expected at least one tier.")
     names = [tier.name for tier in tiers]
     if len(set(names)) != len(names):
-        raise ConfigError(f"rollout.tiers have the names {names}: expected each name once.")
+        raise ConfigError(f"llm.tiers have the names {names}: expected each name once.")
     seen: dict[str, str] = {}
     for tier in tiers:
-        url = tier.base_url.rstrip("/")
-        if url in seen:
+        provider = _provider(tier)
+        if provider in seen:
             _LOG.warning(
-                "rollout.tiers: %r and %r have the same base_url, so they fail together; "
+                "llm.tiers: %r and %r both ask %s, so they fail together; "
                 "give the second another provider.",
-                seen[url],
-                tier.name,
+                *(seen[provider], tier.name, provider),
             )
-        seen.setdefault(url, tier.name)
+        seen.setdefault(provider, tier.name)
+
+
+def _provider(tier: Tier) -> str:
+    """The host; on this machine with the port, since each port is a server of its own."""
+    parts = urlsplit(tier.base_url)
+    host = (parts.hostname or "").removesuffix(".")
+    return parts.netloc if is_loopback(tier.base_url) else host
 
 
 def is_loopback(base_url: str) -> bool:
@@ -161,7 +211,7 @@ def resolve_key(
 
     Args:
         tier: Whose key.
-        index: Its position in `rollout.tiers`, for the message.
+        index: Its position in `llm.tiers`, for the message.
         keys: The configuration object: tier name -> key.
         environ: The environment; None: this process's.
 
@@ -199,6 +249,11 @@ def resolve_key(
 
 
 def _sendable(key: str, tier: Tier, where: str) -> str:
+    if key in tier.base_url and len(key) >= REAL_KEY_CHARS:
+        raise ConfigError(
+            f"{where}.base_url holds the tier's API key, and addresses are shown in logs. Take it "
+            "out of there; the key is sent in a header."
+        )
     if key.isascii() and key.isprintable() and " " not in key:
         return key
     places = f"{tier.api_key_env}, {where}.api_key" if tier.api_key_env else f"{where}.api_key"

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Protocol, Self, TypeVar
 
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.llm.session import Formatter
+from aflow_grpo.llm.structured import ReplyForm
 from aflow_grpo.records import FaultKind, LLMCall, Usage, VisibleProblem
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.binding import BindError, bind
@@ -48,9 +49,17 @@ class LLM(Protocol):
         ...
 
     async def call_with_format(
-        self, prompt: str, formatter: Formatter[T], *, system: str = ""
+        self,
+        prompt: str,
+        formatter: Formatter[T],
+        *,
+        system: str = "",
+        form: ReplyForm | None = None,
     ) -> T:
-        """The parsed reply; a reply that `formatter` refuses is asked for once more."""
+        """The parsed reply; a reply that `formatter` refuses is asked for once more.
+
+        With `form`, an endpoint that can be held to a JSON object is asked for that instead.
+        """
         ...
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from aflow_grpo.errors import WorkflowFault
 from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, contract
 from aflow_grpo.operators.prompts import LETTERS, choice_prompt
-from aflow_grpo.operators.replies import Choice
+from aflow_grpo.operators.replies import Choice, Vote
 from aflow_grpo.records import FaultKind
 
 __all__ = ["MdEnsemble", "ScEnsemble"]
@@ -38,7 +38,7 @@ class ScEnsemble(Operator):
             "sc_ensemble", given.text("problem"), solutions, given.text("instruction")
         )
         choice = await llm.call_with_format(
-            prompt.user, Choice(len(solutions)), system=prompt.system
+            prompt.user, Choice(len(solutions)), system=prompt.system, form=prompt.form
         )
         return {"response": solutions[choice]}
 
@@ -75,7 +75,9 @@ async def _vote(
     prompt = choice_prompt(
         "md_ensemble", given.text("problem"), shuffled, given.text("instruction")
     )
-    choice = Choice(len(shuffled)).read(await llm(prompt.user, system=prompt.system))
+    choice = await llm.call_with_format(
+        prompt.user, Vote(len(shuffled)), system=prompt.system, form=prompt.form
+    )
     return None if choice is None else shuffled[choice]
 
 

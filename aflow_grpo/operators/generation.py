@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, contract
 from aflow_grpo.operators.prompts import answer_prompt, code_prompt, custom_prompt
-from aflow_grpo.operators.replies import last_line, tagged
+from aflow_grpo.operators.replies import PartsReader, last_line
 from aflow_grpo.sandbox.code_text import extract_code
 
 __all__ = ["AnswerGenerate", "Custom", "CustomCodeGenerate"]
@@ -23,15 +23,18 @@ class Custom(Operator):
 class AnswerGenerate(Operator):
     """Reasoning, then a concise answer.
 
-    A reply without tags is all thought, and its last line the answer: both keys are always there.
+    A text without tags is all thought, and its last line the answer: both keys are always there.
     """
 
     spec = contract("answer_generate")
 
     async def run(self, llm: LLM, given: Arguments) -> Result:
         prompt = answer_prompt(given.text("input"), given.text("instruction"))
-        reply = await llm(prompt.user, system=prompt.system)
-        thought, answer = tagged(reply, "thought"), tagged(reply, "answer")
+        reader = PartsReader("thought", "answer")
+        reply, parts = await llm.call_with_format(
+            prompt.user, reader, system=prompt.system, form=prompt.form
+        )
+        thought, answer = parts["thought"], parts["answer"]
         return {
             "thought": reply.strip() if thought is None else thought,
             "answer": last_line(reply) if answer is None else answer,

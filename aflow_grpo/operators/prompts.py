@@ -2,15 +2,17 @@
 
 A request has two messages. The system message opens with the contract's marker, by which a server
 recognises the operator, and states the role. The user message holds tagged sections and closes
-with the output format; `custom` alone sends the workflow's own words as they are. `replies` reads
-what comes back.
+with the output format; `custom` alone sends the workflow's own words as they are. Where a reply has
+short parts only, a `form` asks for the same as a JSON object, for endpoints that can be held to it;
+code and rewritten solutions never go through JSON. `replies` reads what comes back.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from aflow_grpo.llm.structured import Part, ReplyForm
 from aflow_grpo.operators.base import contract
 
 __all__ = [
@@ -50,6 +52,8 @@ class Prompt:
 
     system: str
     user: str
+    form: ReplyForm | None = None
+    """How to ask for a JSON object instead; None where the reply has no short parts."""
 
 
 def custom_prompt(text: str, instruction: str) -> Prompt:
@@ -64,6 +68,9 @@ def answer_prompt(problem: str, instruction: str) -> Prompt:
         [("problem", problem), ("instruction", instruction)],
         "Reason step by step inside <thought>...</thought>, then give only the final answer, as "
         "short as possible and without explanation, inside <answer>...</answer>.",
+        "Reply with a JSON object: reason step by step in `thought`, then give only the final "
+        "answer, as short as possible and without explanation, in `answer`.",
+        (Part("thought", "the reasoning, step by step"), Part("answer", "the final answer alone")),
     )
 
 
@@ -93,6 +100,8 @@ def choice_prompt(
         operator,
         [("problem", problem), ("instruction", instruction), ("solutions", candidates)],
         f"{aim} Reply with its letter alone, like this: <choice>A</choice>",
+        f"{aim} Reply with a JSON object: its letter in `choice`.",
+        (Part("choice", "the candidate's letter", tuple(LETTERS[: len(solutions)])),),
     )
 
 
@@ -138,6 +147,9 @@ def format_prompt(problem: str, solution: str, instruction: str) -> Prompt:
         [("problem", problem), ("instruction", instruction), ("solution", solution)],
         "Give only the final answer that the solution comes to, as a number, a name or a few "
         "words, inside <answer>...</answer>.",
+        "Reply with a JSON object: only the final answer that the solution comes to, as a number, "
+        "a name or a few words, in `answer`.",
+        (Part("answer", "the final answer alone"),),
     )
 
 
@@ -148,6 +160,12 @@ def review_prompt(problem: str, solution: str, instruction: str) -> Prompt:
         [("problem", problem), ("instruction", instruction), ("solution", solution)],
         "Check every step. Reply <verdict>right</verdict>, or <verdict>wrong</verdict> when you "
         "are sure of a mistake, then say what to mend inside <feedback>...</feedback>.",
+        "Check every step. Reply with a JSON object: `verdict` is right, or wrong when you are "
+        "sure of a mistake; `feedback` says what to mend.",
+        (
+            Part("verdict", "whether the solution is right", ("right", "wrong")),
+            Part("feedback", "what to mend"),
+        ),
     )
 
 
@@ -165,10 +183,19 @@ def revise_prompt(problem: str, solution: str, feedback: str, instruction: str) 
     )
 
 
-def _tagged(operator: str, sections: Sequence[tuple[str, str]], output_format: str) -> Prompt:
-    """Sections in order, the empty ones left out, then what to reply."""
-    parts = [f"<{tag}>\n{text}\n</{tag}>" for tag, text in sections if text]
-    return _prompt(operator, "\n".join([*parts, output_format]))
+def _tagged(
+    operator: str,
+    sections: Sequence[tuple[str, str]],
+    output_format: str,
+    json_format: str = "",
+    parts: tuple[Part, ...] = (),
+) -> Prompt:
+    """Sections in order, the empty ones left out, then what to reply: as text, or as JSON."""
+    shown = [f"<{tag}>\n{text}\n</{tag}>" for tag, text in sections if text]
+    prompt = _prompt(operator, "\n".join([*shown, output_format]))
+    if not parts:
+        return prompt
+    return replace(prompt, form=ReplyForm(operator, parts, "\n".join([*shown, json_format])))
 
 
 def _prompt(operator: str, user: str) -> Prompt:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aflow_grpo.operators.base import LLM, Arguments, Operator, Result, contract
 from aflow_grpo.operators.prompts import format_prompt, review_prompt, revise_prompt
-from aflow_grpo.operators.replies import last_line, tagged
+from aflow_grpo.operators.replies import PartsReader, last_line, tagged
 
 __all__ = ["Format", "Review", "Revise"]
 
@@ -18,8 +18,10 @@ class Format(Operator):
         prompt = format_prompt(
             given.text("problem"), given.text("solution"), given.text("instruction")
         )
-        reply = await llm(prompt.user, system=prompt.system)
-        answer = tagged(reply, "answer")
+        reply, parts = await llm.call_with_format(
+            prompt.user, PartsReader("answer"), system=prompt.system, form=prompt.form
+        )
+        answer = parts["answer"]
         return {"solution": last_line(reply) if answer is None else answer}
 
 
@@ -32,8 +34,11 @@ class Review(Operator):
         prompt = review_prompt(
             given.text("problem"), given.text("solution"), given.text("instruction")
         )
-        reply = await llm(prompt.user, system=prompt.system)
-        verdict, feedback = tagged(reply, "verdict"), tagged(reply, "feedback")
+        reader = PartsReader("verdict", "feedback")
+        reply, parts = await llm.call_with_format(
+            prompt.user, reader, system=prompt.system, form=prompt.form
+        )
+        verdict, feedback = parts["verdict"], parts["feedback"]
         wrong = verdict is not None and verdict.strip(" .*").lower() in ("wrong", "false", "no")
         return {
             "review_result": not wrong,

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import lightning as L
+from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.base import BasePolicy
@@ -78,6 +79,10 @@ def collect(
     What comes of it is stored in the journal before it is returned.
     """
     callback = rollout_callback_of(trainer)
+    place = _place(trainer, draw)
+    inside_fit = trainer.state.fn is TrainerFn.FITTING
+    # A preflight has no logger, so that its calls are those of the verb.
+    callback.join_run(place.run, takes_over=verb_of(trainer) if inside_fit else None)
     started = time.perf_counter()
     per_chunk = max(1, draw.chunk // draw.group_size)
     pending = []
@@ -110,8 +115,14 @@ def collect(
     sampled = time.perf_counter()
     rollouts_B = [rollout for future in pending for rollout in callback.result(future, trainer)]
     waited = time.perf_counter()
-    callback.store(rollouts_B, _place(trainer, draw))
+    logger = trainer.logger
+    callback.keep(rollouts_B, place, logger if isinstance(logger, RunLogger) else None)
     return Collected(rollouts_B, sampled - started, waited - sampled)
+
+
+def verb_of(trainer: L.Trainer) -> str:
+    """``fit``, ``validate``, ...: the name of a run that no logger names."""
+    return "run" if trainer.state.fn is None else str(trainer.state.fn.value)
 
 
 def _place(trainer: L.Trainer, draw: Draw) -> Place:
@@ -124,4 +135,4 @@ def _place(trainer: L.Trainer, draw: Draw) -> Place:
     part = draw.split
     if draw.quick:
         part = QUICK if draw.execute else STRUCTURE
-    return Place(run or str(trainer.state.fn or "run"), part, step)
+    return Place(run or verb_of(trainer), part, step)

@@ -257,7 +257,7 @@ def step_warnings(figures: StepFigures) -> list[str]:
         found.append(
             f"{figures.workflows - figures.counted} of {figures.workflows} workflows could not be "
             "judged, because the executor was unavailable: they teach nothing, and the figures "
-            "above are of the others. Check rollout.tiers and the network, and try again."
+            "above are of the others. Check llm.tiers and the network, and try again."
         )
     if figures.groups and not figures.signals:
         found.append(

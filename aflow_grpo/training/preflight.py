@@ -8,7 +8,6 @@ MLflow run, no checkpoint, no weights, and no evaluation is made. Not here: the 
 
 from __future__ import annotations
 
-import math
 import resource
 import sys
 import time
@@ -32,7 +31,6 @@ from aflow_grpo.training.forecast import (
     Plan,
     StepFigures,
     forecast,
-    plan_run,
     quantile,
     setting_warnings,
     step_figures,
@@ -40,12 +38,11 @@ from aflow_grpo.training.forecast import (
     wilson_interval,
 )
 from aflow_grpo.training.settings import EvaluationSettings
+from aflow_grpo.training.spending import plan_rest
 
 __all__ = ["Memory", "Preflight", "PreflightFindings", "peak_rss_bytes", "preflight_view"]
 
 _GIB = 2**30
-_PER = 100
-"""Iterations that the forecast is for where `trainer.max_steps` sets no end."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +151,15 @@ class Preflight(L.Callback):
             execute_s=float(times["time/execute_s"]),
             update_s=float(times["time/update_s"]),
         )
-        plan = self._plan(trainer, pl_module, figures.workflows)
+        plan = plan_rest(
+            trainer,
+            pl_module,
+            steps_done=self._steps_done,
+            first_iteration=self._first_iteration,
+            evaluation=self._evaluation,
+            workflows=figures.workflows,
+            fallback=rollouts.rollout.fallback == "evaluation",
+        )
         usage = rollouts.client.usage
         warnings = setting_warnings(
             preset=rollouts.reward.preset,
@@ -173,28 +178,12 @@ class Preflight(L.Callback):
             phases=phases,
             usage=usage,
             replayed=usage.calls - sum(t.answered for t in rollouts.client.counters.values()),
-            simulated=rollouts.simulator_settings is not None,
-            journal=rollouts.journal,
+            simulated=rollouts.llm.simulator is not None,
+            journal=rollouts.llm.journal,
             plan=plan,
             endless=trainer.max_steps < 0,
             forecast=forecast(figures, phases, plan, rollouts.rollout.concurrency),
             warnings=warnings + step_warnings(figures),
-        )
-
-    def _plan(self, trainer: L.Trainer, pl_module: Any, workflows: int) -> Plan:
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
-        steps = trainer.max_steps - self._steps_done
-        per_iteration = pl_module.grpo.ppo_epochs * pl_module.grpo.minibatches
-        every = trainer.val_check_batch
-        return plan_run(
-            first_iteration=self._first_iteration,
-            iterations=math.ceil(steps / per_iteration) if trainer.max_steps >= 0 else _PER,
-            workflows_per_iteration=workflows,
-            evaluation=self._evaluation,
-            val_problems=len(data.problems("val")),
-            quick_problems=len(data.val_dataloader().dataset) if data.problems("val") else 0,
-            quick_every=math.inf if every is None else every,
-            fallback=rollout_callback_of(trainer).rollout.fallback == "evaluation",
         )
 
 

@@ -7,6 +7,7 @@ run is, what to try next. `validate` and `test` end with the same table for one 
 
 from __future__ import annotations
 
+import re
 import shlex
 import sys
 import time
@@ -30,6 +31,8 @@ from aflow_grpo.training.report import evaluation_table, example_view, masked_no
 from aflow_grpo.training.tracking import RunLogger
 
 __all__ = ["ProgressReporter"]
+
+_KEY = re.compile(r"""(api_key\b["']?\s*[:=]\s*["']?)[^\s"',}\]$]+""")
 
 
 class ProgressReporter(L.Callback):
@@ -185,11 +188,22 @@ def _next_commands(trainer: L.Trainer) -> list[str]:
     """Commands that make sense after this run, to be copied as they are."""
     root = ["--trainer.default_root_dir", str(trainer.default_root_dir)]
     given = _without(sys.argv[2:], ("--ckpt_path", "--trainer.default_root_dir"))
-    lines = [shlex.join(["aflow-grpo", "test", *given, *root, "--ckpt_path", "last"])]
+    lines = [
+        shlex.join(["aflow-grpo", "test", *_without_keys(given), *root, "--ckpt_path", "last"])
+    ]
     if isinstance(trainer.logger, RunLogger):
         store = trainer.logger.tracking_uri
         lines.insert(0, shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
     return lines
+
+
+def _without_keys(arguments: Sequence[str]) -> list[str]:
+    """A key that was typed has to be typed again: what is printed ends up in logs."""
+    hidden = [_KEY.sub(r"\1(hidden)", argument) for argument in arguments]
+    for index, argument in enumerate(arguments[1:]):
+        if arguments[index].endswith("api_key") and not argument.startswith("$"):
+            hidden[index + 1] = "(hidden)"
+    return hidden
 
 
 def _without(arguments: Sequence[str], options: Sequence[str]) -> list[str]:

@@ -23,7 +23,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
-from aflow_grpo.training.rollout_callback import SandboxSettings
+from aflow_grpo.training.open_run import SandboxSettings
 from aflow_grpo.training.storing import QUICK, STRUCTURE
 
 __all__ = ["Comparison", "RescoreSettings", "Rescorer", "part_metrics"]

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from contextlib import AsyncExitStack
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,53 +17,34 @@ from typing import Any
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from aflow_grpo.errors import ConfigError
-from aflow_grpo.execution import ExecutionSettings, WorkflowExecutor
+from aflow_grpo.execution import ExecutionSettings
 from aflow_grpo.llm.client import ExecutorClient
-from aflow_grpo.llm.journal import Journal
-from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
-from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.llm.journal import journal_path
+from aflow_grpo.llm.settings import LLMSettings
+from aflow_grpo.llm.tiers import default_tiers
 from aflow_grpo.operators.registry import load_operators
 from aflow_grpo.policy.endpoint import EndpointPolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
-from aflow_grpo.rollout import RolloutEngine, RolloutRequest, RolloutSettings
-from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.rollout import RolloutRequest, RolloutSettings
 from aflow_grpo.scoring.own_scorers import load_scorers
-from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
-from aflow_grpo.training.event_loop import EventLoopThread
 from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
+from aflow_grpo.training.open_run import OpenRun, RunParts, SandboxSettings
+from aflow_grpo.training.spending import OutageGuard, SpendForecast
 from aflow_grpo.training.storing import Place, make_batch, settings_text
+from aflow_grpo.training.traces import TracedRun
 from aflow_grpo.workflow.contract import TEN_OPERATORS
-from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
+from aflow_grpo.workflow.interpreter import InterpreterLimits
 
-__all__ = ["RolloutCallback", "SandboxSettings"]
-
-
-@dataclass(frozen=True)
-class SandboxSettings:
-    """Where the code that operators write is run."""
-
-    workers: int = 2
-    """Jobs at the same time."""
-    timeout_s: float = 10.0
-    """Processor time of one job; it may take six times as long by the clock."""
-    memory_mb: int = 1024
-    """Address space of one job."""
+__all__ = ["RolloutCallback"]
 
 
 class RolloutCallback(L.Callback):
     """Executes workflows for the module.
 
     Args:
-        tiers: The executor's endpoints in order of preference. May be empty with a simulator.
-        simulator: Settings of the simulated executor, then the only tier; null uses `tiers`.
-        journal: Keep every call of an endpoint in `journal.db`, so that none is paid for twice.
-        store_rollouts: Keep every rollout there too, for `aflow-grpo rescore`; needs the journal.
-        check_endpoints: Ask every real endpoint for one token before the run begins, and stop if
-            none answers (0.000002 USD each for gpt-4o-mini). Off, a run can be repeated from the
-            journal without a network.
+        llm: The executor: endpoints or simulator, journal, budget.
         execution: Clocks of one workflow.
         interpreter: Limits of the interpreter that runs workflow code.
         sandbox: Limits of the processes that run operator-written code.
@@ -78,10 +57,7 @@ class RolloutCallback(L.Callback):
 
     def __init__(
         self,
-        tiers: list[Tier] | None = None,
-        simulator: SimulatorSettings | None = None,
-        journal: bool = True,
-        check_endpoints: bool = True,
+        llm: LLMSettings = LLMSettings(),
         execution: ExecutionSettings = ExecutionSettings(),
         interpreter: InterpreterLimits = InterpreterLimits(),
         sandbox: SandboxSettings = SandboxSettings(),
@@ -89,24 +65,20 @@ class RolloutCallback(L.Callback):
         rollout: RolloutSettings = RolloutSettings(),
         operators: list[str] | None = None,
         scoring: ScoringSettings = ScoringSettings(),
-        store_rollouts: bool = True,
     ) -> None:
-        self.tiers = list(tiers or [])
-        self.simulator_settings = simulator
-        self.journal = journal
-        self.check_endpoints = check_endpoints
+        self.llm = llm
         self.execution = execution
         self.interpreter = interpreter
         self.sandbox = sandbox
         self.reward = reward
         self.rollout = rollout
-        self.store_rollouts = store_rollouts
         self.own_operators = list(operators or ())
         self.operators = load_operators(self.own_operators)
         self.scoring = scoring
         load_scorers(scoring.scorers)  # a wrong path stops before anything is opened
-        self._open: _Opened | None = None
-        self._sigterm = False
+        self._forecast = SpendForecast(reward, llm.budget_usd, rollout.fallback == "evaluation")
+        self._guard = OutageGuard(llm.max_unavailable, llm.unavailable_over)
+        self._open: OpenRun | None = None
 
     @property
     def client(self) -> ExecutorClient:
@@ -126,10 +98,12 @@ class RolloutCallback(L.Callback):
     @property
     def executor_name(self) -> str:
         """``simulator`` or the first tier's model."""
-        return "simulator" if self.simulator_settings is not None else self.tiers[0].model
+        if self.llm.simulator is not None:
+            return "simulator"
+        return (self.llm.tiers or default_tiers())[0].model
 
     @property
-    def _opened(self) -> _Opened:
+    def _opened(self) -> OpenRun:
         if self._open is None:
             raise RuntimeError(
                 "The rollout callback is used before its setup or after its teardown."
@@ -145,7 +119,7 @@ class RolloutCallback(L.Callback):
         problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
         policy = getattr(pl_module, "policy", None)
         writing = policy if isinstance(policy, EndpointPolicy) else None
-        opened = self._open = self._start(problems, Path(trainer.default_root_dir), writing)
+        opened = self._open = self._start(problems, trainer, writing)
         if writing is not None and opened.writer is not None:
             poll = partial(self.stop_if_terminated, trainer)
             writing.connect(opened.writer, partial(opened.loop.run, poll=poll))
@@ -180,14 +154,36 @@ class RolloutCallback(L.Callback):
         """Wait for what `submit` started; SIGTERM and Ctrl-C cancel it and propagate."""
         return self._opened.loop.result(future, poll=lambda: self.stop_if_terminated(trainer))
 
-    def store(self, rollouts: Sequence[Rollout], place: Place) -> None:
-        """Put rollouts into the journal, if there is one; returns before they are on the disk.
+    def join_run(self, run: str, *, takes_over: str | None = None) -> None:
+        """From here on calls belong to `run`: what it asked and paid for before counts.
+
+        Args:
+            run: The MLflow run, or the verb where there is none.
+            takes_over: A run whose calls become its own.
+        """
+        if run != self._opened.run:
+            self._opened.join_run(run, takes_over)
+
+    def keep(self, rollouts: Sequence[Rollout], place: Place, run: TracedRun | None) -> None:
+        """Journal and trace rollouts, as the settings say; the journal is on the disk afterwards.
+
+        Args:
+            rollouts: Of one draw.
+            place: Where they belong.
+            run: Where traces go; None for none.
 
         Raises:
             ExecutorError: The journal cannot be written.
+            OutageError: Too many were lost because no endpoint answered.
         """
+        self._store(rollouts, place)
+        if run is not None:
+            self._opened.tracer_of(run, self.llm.traces).add(rollouts, place)
+        self._guard.check(rollouts)
+
+    def _store(self, rollouts: Sequence[Rollout], place: Place) -> None:
         journal = self._opened.journal
-        if journal is None or not self.store_rollouts:
+        if journal is None or not self.llm.store_rollouts:
             return
         settings = settings_text(
             {
@@ -198,6 +194,21 @@ class RolloutCallback(L.Callback):
             }
         )
         journal.put_rollouts(make_batch(place, rollouts, settings))
+        journal.flush()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Forecast the run's cost once its first iterations are done."""
+        self._forecast.observe(trainer, pl_module)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the forecast has seen."""
+        return self._forecast.state_dict()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The counterpart of `state_dict`."""
+        self._forecast.load_state_dict(state_dict)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]
@@ -220,95 +231,26 @@ class RolloutCallback(L.Callback):
                 opened.close()
 
     def _start(
-        self, problems: Sequence[Problem], directory: Path, policy: EndpointPolicy | None
-    ) -> _Opened:
-        if self.simulator_settings is None and not self.tiers:
-            raise ConfigError(
-                "rollout.tiers is empty and rollout.simulator is null: nothing can execute "
-                "workflows. Give a tier (see configs/llm/openai.yaml) or "
-                "simulator settings ({} for the defaults)."
-            )
-        opened = _Opened()
+        self, problems: Sequence[Problem], trainer: L.Trainer, policy: EndpointPolicy | None
+    ) -> OpenRun:
+        llm = self.llm
+        folder = llm.journal_dir or Path(trainer.default_root_dir)
+        parts = RunParts(
+            llm=llm,
+            journal=journal_path(folder, trainer.global_rank) if llm.journal else None,
+            budget_usd=llm.budget_usd and llm.budget_usd / trainer.world_size,
+            execution=self.execution,
+            interpreter=self.interpreter,
+            sandbox=self.sandbox,
+            reward=self.reward,
+            rollout=self.rollout,
+            scoring=self.scoring,
+            operators=self.operators,
+        )
+        opened = OpenRun()
         try:
-            opened.start(self, problems, directory, policy)
+            opened.start(parts, problems, policy)
         except BaseException:
             opened.close()
             raise
         return opened
-
-
-@dataclass
-class _Opened:
-    """What is open during a run, in the order in which it was opened."""
-
-    loop: EventLoopThread = field(default_factory=EventLoopThread)
-    stack: AsyncExitStack = field(default_factory=AsyncExitStack)
-    client: ExecutorClient = field(init=False)
-    writer: ExecutorClient | None = None
-    journal: Journal | None = None
-    sandbox: Sandbox = field(init=False)
-    engine: RolloutEngine = field(init=False)
-
-    def start(
-        self,
-        settings: RolloutCallback,
-        problems: Sequence[Problem],
-        root: Path,
-        policy: EndpointPolicy | None,
-    ) -> None:
-        tiers, scope = settings.tiers, ""
-        if settings.simulator_settings is not None:
-            markers = settings.operators.contract.markers
-            simulator = Simulator(problems, markers, settings.simulator_settings).start()
-            self.stack.callback(simulator.close)
-            tiers, scope = [simulator.tier()], simulator.digest
-        self.loop.run(self._connect(settings, tiers, scope, root, policy))
-        self.loop.run(self._prepare(settings))
-
-    async def _connect(
-        self,
-        settings: RolloutCallback,
-        tiers: Sequence[Tier],
-        scope: str,
-        root: Path,
-        policy: EndpointPolicy | None,
-    ) -> None:
-        """The clients of all endpoints, and whether these answer."""
-        stack = self.stack
-        if settings.journal:
-            root.mkdir(parents=True, exist_ok=True)
-            self.journal = Journal(root / "journal.db")
-            stack.callback(self.journal.close)
-        journal = self.journal
-        # A simulator's replies are those of its world; a real endpoint's know no scope.
-        self.client = ExecutorClient(tiers, journal=journal, scope=scope)
-        stack.push_async_callback(self.client.aclose)
-        if policy is not None:
-            self.writer = ExecutorClient([policy.tier], journal=journal)
-            stack.push_async_callback(self.writer.aclose)
-        if settings.check_endpoints:
-            real = self.client if settings.simulator_settings is None else None
-            for client in (self.writer, real):
-                if client is not None:
-                    await client.check()
-
-    async def _prepare(self, settings: RolloutCallback) -> None:
-        """Everything that runs workflows."""
-        stack = self.stack
-        limits = settings.sandbox
-        self.sandbox = await stack.enter_async_context(
-            Sandbox(workers=limits.workers, timeout_s=limits.timeout_s, memory_mb=limits.memory_mb)
-        )
-        interpreter = await stack.enter_async_context(
-            Interpreter(workers=settings.rollout.concurrency, limits=settings.interpreter)
-        )
-        executor = WorkflowExecutor(
-            self.client, interpreter, self.sandbox, settings.execution, settings.operators
-        )
-        scorers = await stack.enter_async_context(ScorerSet(self.sandbox, settings.scoring))
-        self.engine = RolloutEngine(executor, scorers, settings.reward, settings.rollout)
-
-    def close(self) -> None:
-        self.loop.cancel_all()
-        self.loop.run(self.stack.aclose())
-        self.loop.close()

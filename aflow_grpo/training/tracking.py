@@ -15,6 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,12 @@ from aflow_grpo.training.interrupts import deferred_interrupt, unwind_from_here
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory
 
-__all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "start_run"]
+__all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "start_run", "without_keys"]
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 _MARK = "aflow_grpo.mark"
+_HIDDEN = "(hidden)"
 _LOG = logging.getLogger(__name__)
 
 
@@ -121,7 +123,7 @@ class RunLogger(MLFlowLogger):
         """Flattened settings as parameters; one that changed on resume is kept as a tag."""
         known = self.experiment.get_run(self.run_id).data.params
         new = {}
-        for key, value in _flatten(_without_keys(settings)).items():
+        for key, value in _flatten(without_keys(settings)).items():
             text = str(value)[:250]
             if key not in known:
                 new[key] = text
@@ -271,7 +273,7 @@ class ConfigArtifact(SaveConfigCallback):
         if not isinstance(logger, RunLogger):
             return
         dumped = self.parser.dump(self.config, skip_unset=False, skip_link_targets=False)
-        settings = _without_keys(yaml.safe_load(dumped))
+        settings = without_keys(yaml.safe_load(dumped))
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         logger.log_text(text, f"config/{stage}.yaml")
         logger.log_settings(settings)
@@ -313,7 +315,9 @@ def _row(rollout: Rollout) -> dict[str, Any]:
         "workflow": execution.source.graph_code if execution.source else "",
         "status": str(execution.status),
         "findings": "\n".join(f"{f.kind}: {f.message}" for f in execution.findings),
-        "calls": json.dumps([to_dict(call) for call in execution.calls], default=str),
+        "calls": json.dumps(
+            [to_dict(replace(call, llm_calls=())) for call in execution.calls], default=str
+        ),
         "answer": execution.answer or "",
         "gold": rollout.problem.answer,
         "correct": rollout.score.correct,
@@ -323,16 +327,20 @@ def _row(rollout: Rollout) -> dict[str, Any]:
     return row | {f"reward_{k}": v for k, v in to_dict(rollout.reward).items()}
 
 
-def _without_keys(settings: Any) -> Any:
-    """The settings with every API key hidden; names of environment variables stay."""
+def without_keys(settings: Any) -> Any:
+    """The settings with every API key hidden; what names an environment variable stays."""
     if isinstance(settings, Mapping):
         return {
-            key: "(hidden)" if key == "api_key" and value else _without_keys(value)
+            key: _HIDDEN if key == "api_key" and _is_secret(value) else without_keys(value)
             for key, value in settings.items()
         }
     if isinstance(settings, list):
-        return [_without_keys(value) for value in settings]
+        return [without_keys(value) for value in settings]
     return settings
+
+
+def _is_secret(value: Any) -> bool:
+    return bool(value) and not str(value).startswith("$")
 
 
 def _flatten(settings: Any, prefix: str = "") -> dict[str, Any]:

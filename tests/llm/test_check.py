@@ -65,19 +65,19 @@ def test_an_endpoint_that_answers_is_asked_once_for_one_token(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("response", "attempts", "parts"),
     [
-        (error(401, "invalid_api_key"), 1, ["HTTP 401", "valid key into rollout.tiers[0].api_key"]),
-        (error(403), 1, ["HTTP 403", "rollout.tiers[0].api_key"]),
+        (error(401, "invalid_api_key"), 1, ["HTTP 401", "valid key into llm.tiers[0].api_key"]),
+        (error(403), 1, ["HTTP 403", "llm.tiers[0].api_key"]),
         (
             error(404, "model_not_found", "The model `gpt-4o-mimi` does not exist"),
             1,
-            ["HTTP 404 model_not_found", "gpt-4o-mimi", "Correct rollout.tiers[0].model"],
+            ["HTTP 404 model_not_found", "gpt-4o-mimi", "Correct llm.tiers[0].model"],
         ),
         (error(429, "insufficient_quota", "You exceeded your quota"), 1, ["quota", "Add credit"]),
         (error(400, "", "unknown field: seed"), 1, ["unknown field: seed", "its manual"]),
         (error(500), 2, ["HTTP 500", "try again later"]),
         (error(503, retry_after="30"), 1, ["HTTP 503", "try again later"]),
         ((200, {}, "<html>login</html>"), 2, ["no chat completion", "base_url (it ends with /v1)"]),
-        ((HANG, {}, ""), 2, ["no answer within 0.2 s", "rollout.tiers[0].base_url"]),
+        ((HANG, {}, ""), 2, ["no answer within 0.2 s", "llm.tiers[0].base_url"]),
     ],
     ids=["key", "forbidden", "model", "quota", "request", "server", "wait", "page", "slow"],
 )
@@ -98,7 +98,7 @@ def test_an_endpoint_that_fails_is_named_with_the_reason_and_a_remedy(
 
     message = asyncio.run(run())
     assert len(seen) == attempts
-    for part in ("rollout.tiers", "'one'", "gpt-4o-mini", "rollout.check_endpoints: false", *parts):
+    for part in ("llm.tiers", "'one'", "gpt-4o-mini", "llm.check_endpoints: false", *parts):
         assert part in message
     assert message.count("\n") == 2, "a few lines"
 
@@ -124,7 +124,7 @@ def test_some_failing_tiers_are_warned_of_and_all_failing_ones_named(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     checked([GOOD], [dead("backup")])
-    assert "'backup'" in caplog.text and "rollout.tiers[1].base_url" in caplog.text
+    assert "'backup'" in caplog.text and "llm.tiers[1].base_url" in caplog.text
     assert "'one'" not in caplog.text
     message = refused([error(401)], [dead("backup")])
     assert "'one'" in message and "HTTP 401" in message
@@ -148,7 +148,7 @@ def test_a_writers_endpoint_is_named_by_its_own_key() -> None:
 
     message = asyncio.run(run())
     assert message.startswith("model.policy.tier: ") and "model.policy.tier.base_url" in message
-    assert "rollout.tiers" not in message
+    assert "llm.tiers" not in message
 
 
 @pytest.mark.parametrize("status", [400, 401, 404, 500])

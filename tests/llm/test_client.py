@@ -319,13 +319,13 @@ def test_a_client_without_price_or_key_or_tiers_is_refused_at_the_start(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(ExecutorError, match=r"'mystery'.*rollout\.tiers\[0\]\.price"):
+    with pytest.raises(ExecutorError, match=r"'mystery'.*llm\.tiers\[0\]\.price"):
         ExecutorClient([Tier(model="mystery", api_key="k")])
     with pytest.raises(ExecutorError, match=r"'mystery'.*model\.policy\.tier\.price"):
         ExecutorClient([WriterTier(model="mystery", api_key="k")])
     with pytest.raises(ExecutorError, match="No API key for tier 'main'"):
         ExecutorClient([Tier()])
-    with pytest.raises(ConfigError, match=r"rollout\.tiers is empty"):
+    with pytest.raises(ConfigError, match=r"llm\.tiers is empty"):
         ExecutorClient([])
 
 

@@ -1,7 +1,8 @@
-"""The journal's rollouts: durable, replaced by key, read beside a writer, migrated in place."""
+"""The journal's rollouts: durable, replaced by key, read beside a writer."""
 
 from __future__ import annotations
 
+import asyncio
 import signal
 import sqlite3
 import subprocess
@@ -10,12 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from journal_world import ENTRY
 
-from aflow_grpo.errors import ConfigError, ExecutorError
-from aflow_grpo.llm.journal import Entry, Journal, request_key
+from aflow_grpo.errors import ExecutorError
+from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.rollout_store import RolloutBatch, RolloutRow, RolloutStore
-
-ENTRY = Entry("gpt-4o-mini", "main", "yes", 12, 3, 1.5e-6)
 
 
 def row(step: int, member: int, content: bytes = b"c", problem: bytes = b"p") -> RolloutRow:
@@ -86,7 +86,7 @@ _WRITER = """
 import sys
 from aflow_grpo.llm.journal import Journal
 from aflow_grpo.llm.rollout_store import RolloutBatch, RolloutRow
-journal = Journal(sys.argv[1], linger_s=0.001)
+journal = Journal(sys.argv[1])
 step = 0
 while True:
     step += 1
@@ -118,56 +118,9 @@ def test_kill_9_in_the_middle_of_writing_leaves_whole_batches(tmp_path: Path) ->
         assert database.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-_CALLS = """CREATE TABLE IF NOT EXISTS calls (
-    key BLOB PRIMARY KEY, model TEXT NOT NULL, tier TEXT NOT NULL, reply TEXT NOT NULL,
-    prompt_tokens INTEGER NOT NULL, completion_tokens INTEGER NOT NULL,
-    cost_usd REAL NOT NULL, created REAL NOT NULL{}) WITHOUT ROWID"""
-_FINISH = ",\n    finish_reason TEXT NOT NULL DEFAULT ''"
-
-
-@pytest.mark.parametrize("version", [1, 2])
-def test_an_older_journal_keeps_its_calls_and_takes_rollouts(tmp_path: Path, version: int) -> None:
-    path = tmp_path / "j.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA journal_mode=WAL")
-        database.execute(_CALLS.format(_FINISH if version == 2 else ""))
-        values = [request_key({}), "gpt-4o-mini", "main", "yes", 12, 3, 1.5e-6, 1.5]
-        values += ["stop"] if version == 2 else []
-        marks = ", ".join("?" * len(values))
-        database.execute(f"INSERT INTO calls VALUES ({marks})", values)
-        database.execute(f"PRAGMA user_version={version}")
-        database.commit()
-    with pytest.raises(ConfigError, match=f"schema version {version}, which holds no rollouts"):
-        RolloutStore(path)
-    for _ in range(2):
-        journal = Journal(path)
-        entry = journal.get(request_key({}))
-        assert entry is not None and entry.reply == "yes"
-        assert entry.finish_reason == ("stop" if version == 2 else "")
-        journal.put_rollouts(batch(row(1, 0)))
-        journal.close()
-    assert rows(path) == [row(1, 0)]
-    new = tmp_path / "new.db"
-    Journal(new).close()
-    assert _tables(path) == _tables(new)
-
-
-def _tables(path: Path) -> list[tuple[object, ...]]:
-    with closing(sqlite3.connect(path)) as database:
-        names = [
-            name
-            for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type='table'")
-        ]
-        return [
-            (name, *column)
-            for name in sorted(names)
-            for column in database.execute(f"PRAGMA table_info({name})")
-        ]
-
-
 def test_a_failed_write_is_raised_to_the_caller_and_loses_no_earlier_row(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
-    journal = Journal(path, linger_s=0)
+    journal = Journal(path)
     journal.put_rollouts(batch(row(1, 0)))
     journal.flush()
     journal.put_rollouts(batch(row(2, 0), row(2, 1, None)))  # type: ignore[arg-type]
@@ -181,9 +134,9 @@ def test_a_failed_write_is_raised_to_the_caller_and_loses_no_earlier_row(tmp_pat
 
 
 def test_calls_and_rollouts_share_the_file(tmp_path: Path) -> None:
-    journal = Journal(tmp_path / "j.db", linger_s=5)
-    journal.put(request_key({}), ENTRY)
+    journal = Journal(tmp_path / "j.db")
     journal.put_rollouts(batch(row(1, 0)))
+    asyncio.run(journal.write(ENTRY))
     assert len(journal) == 1
     journal.close()
     assert rows(tmp_path / "j.db") == [row(1, 0)]

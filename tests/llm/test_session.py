@@ -9,7 +9,7 @@ import pytest
 
 from aflow_grpo.errors import Unavailable, WorkflowFault
 from aflow_grpo.llm.session import LLMSession, Reply, Request
-from aflow_grpo.records import FaultKind, Usage
+from aflow_grpo.records import FaultKind, Status, Usage
 
 PRICED = Usage(1, 1, 10, 5, 0.25, 0.5)
 
@@ -80,7 +80,8 @@ def test_a_reply_that_is_malformed_twice_is_a_typed_fault() -> None:
     session = LLMSession(Backend(texts=["nothing", "nothing again"]), 1)
     with pytest.raises(WorkflowFault, match="malformed twice: no <answer> tag") as caught:
         asyncio.run(session.call_with_format("p", AnswerTag()))
-    assert caught.value.kind is FaultKind.EXCEPTION
+    assert caught.value.kind is FaultKind.MALFORMED_REPLY
+    assert caught.value.kind.status is Status.ERROR, "the workflow's prompt, its own doing"
     assert session.usage.calls == 2
 
 

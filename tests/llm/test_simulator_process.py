@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import random
 import signal
@@ -11,16 +10,16 @@ import subprocess
 import sys
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
+from typing import Any
 
-import openai
 import pytest
 from simulated_world import MARKERS, problems, system
 
 from aflow_grpo.errors import ConfigError, ExecutorError
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
+from aflow_grpo.llm.simulator.faults import FaultSettings
 from aflow_grpo.llm.tiers import Tier
 
 WORLD = [*problems("math", 8), *problems("qa", 8), *problems("code", 8)]
@@ -70,31 +69,6 @@ def workload() -> list[tuple[int, str, str]]:
     return [(n, operators[n % 4], WORLD[n % len(WORLD)].text) for n in range(60)]
 
 
-def test_the_official_client_parses_a_reply(simulator: Simulator) -> None:
-    async def run() -> None:
-        async with openai.AsyncOpenAI(
-            api_key="x", base_url=simulator.base_url, max_retries=0
-        ) as client:
-            reply = await client.chat.completions.create(
-                model="gpt-4o-mini", messages=[{"role": "user", "content": WORLD[0].text}], seed=3
-            )
-            text = reply.choices[0].message.content or ""
-            assert "boxed" in text
-            assert reply.choices[0].finish_reason == "stop"
-            assert reply.usage is not None
-            assert reply.usage.completion_tokens == -(-len(text) // 4)
-            models = [model.id async for model in client.models.list()]
-            assert "simulated/gpt-4o-mini" in models
-
-    asyncio.run(run())
-
-
-def test_the_health_check_answers(simulator: Simulator) -> None:
-    url = simulator.base_url.removesuffix("/v1") + "/health"
-    with urllib.request.urlopen(url) as response:
-        assert json.load(response) == {"status": "ok"}
-
-
 def test_replies_do_not_depend_on_order_or_on_the_process(simulator: Simulator) -> None:
     prompts = workload()
     shuffled = random.Random(1).sample(prompts, len(prompts))
@@ -107,13 +81,14 @@ def test_replies_do_not_depend_on_order_or_on_the_process(simulator: Simulator) 
 
 
 def test_injected_trouble_is_retried_and_changes_no_reply(simulator: Simulator) -> None:
-    settings = SimulatorSettings(rate_429=0.2, rate_500=0.2, rate_hang=0.1, retry_after_s=0.01)
+    faults = FaultSettings(rate_429=0.2, rate_500=0.2, rate_hang=0.1, retry_after_s=0.01)
     calm, calm_attempts = ask_all(simulator.tier(), workload())
-    with Simulator(WORLD, MARKERS, settings) as troubled:
-        rough, attempts = ask_all(troubled.tier(timeout_s=0.5, backoff_s=0.001), workload())
+    with Simulator(WORLD, MARKERS, SimulatorSettings(faults=faults)) as troubled:
+        tier = troubled.tier(timeout_s=0.5, backoff_s=0.001, max_attempts=20)
+        rough, attempts = ask_all(tier, workload())
     assert rough == calm
     assert calm_attempts == 60
-    assert 75 <= attempts <= 105  # 30 extra expected
+    assert 90 <= attempts <= 150  # each attempt fails with probability 1/2: 120 expected
 
 
 def test_latency_is_waited_for() -> None:
@@ -121,38 +96,6 @@ def test_latency_is_waited_for() -> None:
         begin = time.monotonic()
         ask_all(slow.tier(max_concurrent=1), workload()[:20])
         assert time.monotonic() - begin > 0.1
-
-
-@pytest.mark.parametrize(
-    ("change", "status", "code"),
-    [
-        ({"model": "gpt-5"}, 404, "model_not_found"),
-        ({"messages": []}, 400, "missing_parameter"),
-        ({"messages": [{"role": "user", "content": [{"type": "text"}]}]}, 400, "invalid_type"),
-        ({"messages": ["hi"]}, 400, "invalid_type"),
-        ({"seed": "seven"}, 400, "invalid_value"),
-        ({"stream": True}, 400, "unsupported_parameter"),
-        (
-            {"messages": [{"role": "user", "content": "x" * 600_000}]},
-            400,
-            "context_length_exceeded",
-        ),
-    ],
-)
-def test_bad_requests_get_openai_error_bodies(
-    simulator: Simulator, change: dict[str, object], status: int, code: str
-) -> None:
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "hi"}], **change}
-
-    async def run() -> None:
-        async with openai.AsyncOpenAI(
-            api_key="x", base_url=simulator.base_url, max_retries=0
-        ) as client:
-            with pytest.raises(openai.APIStatusError) as caught:
-                await client.post("/chat/completions", cast_to=str, body=body)
-            assert (caught.value.status_code, caught.value.code) == (status, code)
-
-    asyncio.run(run())
 
 
 def test_a_wrong_key_is_refused_where_one_is_set() -> None:
@@ -231,8 +174,16 @@ def test_a_child_that_does_not_start_is_an_error_and_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"rate_429": 1.5}, {"rate_429": 0.6, "rate_500": 0.6}, {"noise": -1.0}]
+    "wrong",
+    [
+        {"noise": -1.0},
+        {"latency_ms": -1.0},
+        {"visibility": 2.5},
+        {"latency_spread": "wide"},
+        {"models": ()},
+    ],
 )
-def test_wrong_settings_are_named(wrong: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match=r"simulator\."):
-        SimulatorSettings(**wrong)  # type: ignore[arg-type]
+def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
+    [name] = wrong
+    with pytest.raises(ConfigError, match=rf"llm\.simulator\.{name}=.*: expected "):
+        SimulatorSettings(**wrong)

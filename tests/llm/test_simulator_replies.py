@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from simulated_world import MARKERS, ballot, problems, sections, system
 
 from aflow_grpo.llm.simulator import SimulatorSettings
-from aflow_grpo.llm.simulator.server import World
 from aflow_grpo.llm.simulator.values import canonical, extract, is_right
 from aflow_grpo.llm.simulator.wire import ProblemIndex
+from aflow_grpo.llm.simulator.world import World
 from aflow_grpo.records import Domain, Problem
 
 N = 600
@@ -183,7 +183,7 @@ def test_reviews_are_mostly_right() -> None:
         return sum(f"<verdict>{verdict}</verdict>" in text for text in texts) / N
 
     assert share("right", [f"\\boxed{{{p.answer}}}" for p in made]) == pytest.approx(0.93, abs=0.04)
-    assert share("wrong", ["\\boxed{-1}"] * N) == pytest.approx(0.80, abs=0.05)
+    assert share("wrong", ["\\boxed{-1}"] * N) == pytest.approx(0.60, abs=0.06)
 
 
 def test_revision_mends_some_and_spoils_few() -> None:
@@ -198,9 +198,9 @@ def test_revision_mends_some_and_spoils_few() -> None:
         return sum(right(p, text) for p, text in zip(made, replies, strict=True)) / N
 
     golds = [f"\\boxed{{{p.answer}}}" for p in made]
-    assert share_right(["\\boxed{-1}"] * N, "This is wrong.") == pytest.approx(0.30, abs=0.06)
-    assert share_right(golds, "This is wrong.") == pytest.approx(0.80, abs=0.06)
-    assert share_right(golds, "No mistake was found.") == pytest.approx(0.90, abs=0.04)
+    assert share_right(["\\boxed{-1}"] * N, "This is wrong.") == pytest.approx(0.35, abs=0.06)
+    assert share_right(golds, "This is wrong.") == pytest.approx(0.88, abs=0.04)
+    assert share_right(golds, "No mistake was found.") == pytest.approx(0.95, abs=0.03)
 
 
 def test_ensembles_follow_the_plurality() -> None:
@@ -217,7 +217,7 @@ def test_ensembles_follow_the_plurality() -> None:
 
 
 @pytest.mark.parametrize("difficulty", [1, 2, 3])
-def test_code_is_the_reference_or_a_mutant_of_it(difficulty: int) -> None:
+def test_code_is_the_reference_or_a_bug_of_it(difficulty: int) -> None:
     made, replies = answers("code", "custom_code_generate", difficulty)
     hits = 0
     for problem, texts in zip(made, replies, strict=True):
@@ -234,28 +234,34 @@ def test_code_is_the_reference_or_a_mutant_of_it(difficulty: int) -> None:
 
 
 def test_custom_on_code_is_prose_around_one_block() -> None:
-    _, replies = answers("code", "custom", 1, runs=1)
-    assert all(text.count("```") == 2 and not text.startswith("```") for [text] in replies)
-
-
-def test_mending_failed_code_succeeds_often_within_three_rounds() -> None:
-    made = problems("code", N, 2)
+    made = problems("code", N, 1)
     world = World(made, MARKERS, SimulatorSettings())
-    mended = 0
+    replies = [world.text(system("custom"), p.text, 1) for p in made]
+    assert all(text.count("```") == 2 and not text.startswith("```") for text in replies)
+    bare = [world.text(system("custom"), f"Return only the code.\n\n{p.text}", 1) for p in made]
+    assert all(text.startswith("```") and text.endswith("```") for text in bare)
+
+
+def is_reference(reply: str, problem: Problem) -> bool:
+    return reply == f"```python\n{problem.answer}\n```"
+
+
+def test_mending_repairs_what_the_model_could_have_solved_and_some_of_the_rest() -> None:
+    made = problems("code", N, 3)
+    world = World(made, MARKERS, SimulatorSettings())
+    mended: dict[bool, list[bool]] = {True: [], False: []}
     for problem in made:
-        code = "def broken():\n    return None"
-        for round_number in range(3):
-            prompt = sections(
-                problem=problem.text,
-                entry_point=problem.entry_point,
-                solution=code,
-                failure="AssertionError",
-            )
-            code = world.text(system("test"), prompt, round_number)
-            if problem.answer in code:
-                mended += 1
-                break
-    assert mended / N == pytest.approx(0.50, abs=0.06)
+        prompt = sections(problem=problem.text, entry_point=problem.entry_point)
+        own = is_reference(world.text(system("custom_code_generate"), prompt, 1), problem)
+        failed = sections(
+            problem=problem.text,
+            entry_point=problem.entry_point,
+            solution="def broken():\n    return None",
+            failure="AssertionError",
+        )
+        mended[own].append(is_reference(world.text(system("test"), failed, 2), problem))
+    assert sum(mended[True]) / len(mended[True]) == pytest.approx(0.80, abs=0.06)
+    assert 0.3 < sum(mended[False]) / len(mended[False]) < 0.6
 
 
 def test_the_problem_is_found_wherever_it_stands() -> None:
@@ -311,12 +317,6 @@ def test_an_unknown_problem_gets_a_wrong_reply_in_the_right_form(operator: str) 
         "revise": r"<solution>\n.+\n</solution>",
     }.get(operator, r".+")
     assert re.fullmatch(form, text, re.DOTALL)
-
-
-def test_malformed_replies_can_be_asked_for() -> None:
-    made, replies = answers("math", "answer_generate", 1, runs=1, rate_malformed=0.3)
-    assert len(made) == N
-    assert sum("<answer>" not in text for [text] in replies) / N == pytest.approx(0.3, abs=0.06)
 
 
 @given(st.text(max_size=300), st.sampled_from(list(MARKERS)), st.integers(0, 2**31 - 1))

@@ -9,8 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aflow_grpo.llm.simulator.programs import code_in, fingerprint, mutants, solver
-from aflow_grpo.llm.simulator.values import canonical, extract, is_right, wrong_values
+from aflow_grpo.llm.simulator.programs import (
+    code_in,
+    fingerprint,
+    hidden_bug,
+    solver,
+    visible_bugs,
+)
+from aflow_grpo.llm.simulator.values import (
+    canonical,
+    extract,
+    is_right,
+    mentioned,
+    near_miss,
+    with_unit,
+    wrong_values,
+)
 from aflow_grpo.records import Problem
 
 CONTEXT = (
@@ -42,11 +56,11 @@ def problem(answer: str, domain: str = "math", context: str = "") -> Problem:
         *("\\frac{1}{2}", "-\\frac{3}{4}", "2\\sqrt{3}", "\\pi", "x", "x^2 + 1", "\\text{Evelyn}"),
     ],
 )
-def test_wrong_math_values_are_three_and_really_wrong(gold: str) -> None:
+def test_wrong_math_values_are_several_and_really_wrong(gold: str) -> None:
     made = problem(gold)
     wrong = wrong_values(made)
-    assert len(wrong) == 3
-    assert len({canonical(value) for value in wrong}) == 3
+    assert 3 <= len(wrong) <= 6
+    assert len({canonical(value) for value in wrong}) == len(wrong)
     assert canonical(gold) not in {canonical(value) for value in wrong}
     assert wrong_values(made) == wrong
 
@@ -55,9 +69,9 @@ def test_wrong_math_values_are_three_and_really_wrong(gold: str) -> None:
 def test_wrong_qa_values_come_from_the_passage(gold: str) -> None:
     made = problem(gold, "qa", CONTEXT)
     wrong = wrong_values(made)
-    assert len(wrong) == 3 and not any(is_right(made, value) for value in wrong)
+    assert 3 <= len(wrong) <= 6 and not any(is_right(made, value) for value in wrong)
     if gold == "Old Harbour":
-        assert all(value in CONTEXT for value in wrong)
+        assert all(value in CONTEXT for value in wrong[:2])
     if gold in ("yes", "no"):
         assert wrong[0] == ("no" if gold == "yes" else "yes")
 
@@ -117,25 +131,109 @@ REFERENCE = """def count(values, limit=10):
     return total"""
 
 
-def test_mutants_are_different_programs_with_the_same_function() -> None:
-    found = mutants(REFERENCE)
-    assert len(found) >= 8
-    assert len({fingerprint(code) for code in found}) == len(found)
-    assert fingerprint(REFERENCE) not in {fingerprint(code) for code in found}
-    for code in found:
-        [function] = ast.parse(code).body
-        assert isinstance(function, ast.FunctionDef) and function.name == "count"
-    assert found[-1].endswith("return None")
+def run(code: str, call: str) -> object:
+    """Runs code of this file's own making."""
+    names: dict[str, object] = {}
+    exec(code, names)
+    try:
+        return eval(call, names)
+    except TypeError as error:
+        return type(error)
 
 
-def test_loops_that_might_not_end_are_left_alone() -> None:
-    for code in mutants(REFERENCE)[:-1]:
-        assert "while total < 3:\n        total += 1" in code
+REFERENCES = [
+    (REFERENCE, "count", "count([2, 4, 11])"),
+    ("def even(n):\n    return n % 2 == 0", "even", "even(4)"),
+    ("def down(n):\n    return True if n == 0 else down(n - 1)", "down", "down(3)"),
+    ("def words(text):\n    return text.split()", "words", "words('a b')"),
+    ("def both(a, b):\n    return (a, b)", "both", "both(1, 2)"),
+    ("def h(x):\n    return x\n\ndef last(xs):\n    return h(xs[-1])", "last", "last('ab')"),
+]  # fmt: skip
 
 
-@pytest.mark.parametrize("reference", ["", "not python (", "x = 1", "class A: pass"])
-def test_a_reference_without_a_function_still_has_a_mutant(reference: str) -> None:
-    assert all(ast.parse(code) for code in mutants(reference))
+@pytest.mark.parametrize(("reference", "name", "call"), REFERENCES)
+def test_every_bug_gives_another_result(reference: str, name: str, call: str) -> None:
+    bugs = visible_bugs(reference, name)
+    assert len(bugs) == 3
+    assert len({fingerprint(code) for code in (reference, *bugs)}) == 4
+    expected = run(reference, call)
+    assert all(run(code, call) != expected for code in bugs)
+
+
+@pytest.mark.parametrize(("reference", "name", "call"), REFERENCES)
+def test_a_hidden_bug_passes_the_public_tests_alone(reference: str, name: str, call: str) -> None:
+    expected = run(reference, call)
+    public = (f"assert {call} == {expected!r}",)
+    bug = visible_bugs(reference, name)[0]
+    hidden = hidden_bug(bug, name, public)
+    assert hidden is not None and run(hidden, call) == expected
+    other = {"count": "count([6])", "even": "even(3)", "down": "down(2)", "words": "words('c')",
+             "both": "both(2, 3)", "last": "last('xyz')"}[name]  # fmt: skip
+    assert run(hidden, other) != run(reference, other)
+
+
+@pytest.mark.parametrize(
+    "test",
+    [
+        "assert abs(even(4) - 1) < 2",
+        "for x in [1]: pass",
+        "assert even(n=4)",
+        "assert (",
+        "assert odd(3)",
+    ],
+)
+def test_a_bug_cannot_hide_from_tests_it_cannot_read(test: str) -> None:
+    bug = visible_bugs("def even(n):\n    return n % 2 == 0", "even")[0]
+    assert hidden_bug(bug, "even", (test,)) is None
+    assert hidden_bug(bug, "even", ()) is None
+
+
+@pytest.mark.parametrize(
+    "reference", ["", "not python (", "x = 1", "class A: pass", "def f(): yield 1"]
+)
+def test_a_reference_without_a_result_still_has_bugs(reference: str) -> None:
+    bugs = visible_bugs(reference, "f")
+    assert len(bugs) == 3 and all(ast.parse(code) for code in bugs)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Code output: 18", "18"),
+        ("Solution: first \\boxed{17}, then done", "17"),
+        ("Some steps.\n18", "18"),
+        ("Answer: 1,800", None),
+        ("18 apples were there at first", None),
+        ("", None),
+    ],
+)
+def test_a_draft_is_a_known_value_that_stands_out(text: str, expected: str | None) -> None:
+    made = problem("18")
+    assert "17" in wrong_values(made)
+    assert mentioned(made, text) == expected
+
+
+@pytest.mark.parametrize(
+    ("gold", "question"),
+    [
+        ("Julia Compton Moore", "Who was it?"),
+        ("Paris", "Where did Anna meet Bell?"),
+        ("20", "How many years?"),
+    ],
+)
+def test_a_near_miss_shares_words_with_the_gold_answer_and_counts_as_known(
+    gold: str, question: str
+) -> None:
+    made = Problem("q/1", "x", "qa", question, gold)
+    near = near_miss(made)
+    assert near != gold and set(near.split()) & set(gold.split())
+    assert is_right(made, near) and mentioned(made, f"Answer: {near}") == near
+
+
+def test_a_unit_is_taken_from_the_question() -> None:
+    made = Problem("q/1", "x", "qa", "How many yards was it?", "20")
+    assert with_unit(made, "20") == "20 yards"
+    assert with_unit(made, "Paris") == "Paris"
 
 
 def test_layout_and_fences_do_not_change_a_fingerprint() -> None:

@@ -8,7 +8,15 @@ from typing import Any
 import pytest
 
 from aflow_grpo.errors import ConfigError, ExecutorError
-from aflow_grpo.llm.tiers import Tier, WriterTier, check_tiers, is_loopback, resolve_key
+from aflow_grpo.llm.tiers import (
+    OPENAI_BASE_URL,
+    Tier,
+    WriterTier,
+    check_tiers,
+    default_tiers,
+    is_loopback,
+    resolve_key,
+)
 
 SECRET = "sk-very-secret-0123456789"
 
@@ -20,6 +28,11 @@ SECRET = "sk-very-secret-0123456789"
         ("model", ""),
         ("base_url", "api.openai.com/v1"),
         ("base_url", "file:///etc/passwd"),
+        ("base_url", "http:///v1"),
+        ("base_url", "http://x.org:port/v1"),
+        ("base_url", "http://[::1/v1"),
+        ("base_url", "http://x.org/\x00/v1"),
+        ("base_url", "http://x.org /v1"),
         ("timeout_s", 0),
         ("max_attempts", 0),
         ("max_concurrent", -1),
@@ -29,10 +42,15 @@ SECRET = "sk-very-secret-0123456789"
         ("backoff_s", 61),
         ("price", (-1.0, 2.0)),
         ("price", (1.0,)),
+        ("price", (1.0, 2.0, 1.5)),
+        ("price", (1.0, 2.0, 0.5, 1.0)),
+        ("requests_per_min", 0),
+        ("tokens_per_min", -1),
+        ("structured_outputs", "json"),
     ],
 )
 def test_a_wrong_setting_is_named(field: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=rf"rollout\.tiers\[.*\]\.{field}=.*expected"):
+    with pytest.raises(ConfigError, match=rf"llm\.tiers\[.*\]\.{field}=.*expected"):
         Tier(**{field: value})
 
 
@@ -67,7 +85,7 @@ def test_a_missing_key_names_all_three_places() -> None:
     with pytest.raises(ExecutorError) as caught:
         resolve_key(Tier(name="backup", api_key="${MINE}", api_key_env="THEIRS"), 1, environ={})
     message = str(caught.value)
-    for part in ("'backup'", "THEIRS", "rollout.tiers[1].api_key", "MINE is not set", "api_keys["):
+    for part in ("'backup'", "THEIRS", "llm.tiers[1].api_key", "MINE is not set", "api_keys["):
         assert part in message
 
 
@@ -80,14 +98,14 @@ def test_two_different_keys_are_warned_of_without_being_shown(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     resolve_key(Tier(api_key="sk-yaml-key"), 0, environ={"OPENAI_API_KEY": SECRET})
-    assert "rollout.tiers[0].api_key_env" in caplog.text
+    assert "llm.tiers[0].api_key_env" in caplog.text
     assert SECRET not in caplog.text
     assert "sk-yaml-key" not in caplog.text
 
 
 @pytest.mark.parametrize("url", ["https://me:hunter2@x.org/v1", "https://x.org/v1?key=hunter2"])
 def test_an_address_with_a_secret_is_refused_and_not_repeated(url: str) -> None:
-    with pytest.raises(ConfigError, match=r"rollout\.tiers\[main\]\.base_url") as caught:
+    with pytest.raises(ConfigError, match=r"llm\.tiers\[main\]\.base_url") as caught:
         Tier(base_url=url)
     assert "hunter2" not in str(caught.value)
 
@@ -96,7 +114,7 @@ def test_a_key_may_have_blanks_around_it_but_none_within() -> None:
     assert resolve_key(Tier(), 0, environ={"OPENAI_API_KEY": f" {SECRET}\n"}) == SECRET
     assert resolve_key(Tier(api_key=f"{SECRET}\n"), 0, environ={}) == SECRET
     for wrong in (f"{SECRET} x", f"{SECRET}\nx", f"{SECRET}ü"):
-        with pytest.raises(ExecutorError, match=r"rollout\.tiers\[0\]\.api_key") as caught:
+        with pytest.raises(ExecutorError, match=r"llm\.tiers\[0\]\.api_key") as caught:
             resolve_key(Tier(), 0, environ={"OPENAI_API_KEY": wrong})
         assert SECRET not in str(caught.value)
 
@@ -109,7 +127,7 @@ def test_the_writers_tier_is_named_by_its_own_key() -> None:
     message = str(caught.value)
     for part in ("'writer'", "OPENAI_API_KEY", "model.policy.tier.api_key", "in this process"):
         assert part in message
-    assert "rollout.tiers" not in message and "simulator" not in message
+    assert "llm.tiers" not in message and "simulator" not in message
 
 
 def test_an_empty_chain_and_doubled_names_are_refused() -> None:
@@ -119,13 +137,23 @@ def test_an_empty_chain_and_doubled_names_are_refused() -> None:
         check_tiers([Tier(), Tier(base_url="http://elsewhere/v1")])
 
 
-def test_one_base_url_for_two_tiers_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(
+    ("one", "other", "warned"),
+    [
+        ("https://api.openai.com/v1", "https://api.openai.com/v1/", True),
+        ("https://api.openai.com/v1", "https://API.openai.com:443/v2", True),
+        ("https://api.openai.com./v1", "https://api.openai.com/v1", True),
+        ("https://api.openai.com/v1", "https://eu.api.openai.com/v1", False),
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/other/v1", True),
+        ("http://127.0.0.1:8000/v1", "http://127.0.0.1:8001/v1", False),
+    ],
+)
+def test_two_tiers_of_one_provider_are_warned_of(
+    one: str, other: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     with caplog.at_level(logging.WARNING):
-        check_tiers([Tier(name="a"), Tier(name="b", base_url="https://api.openai.com/v1/")])
-    assert "'a' and 'b' have the same base_url" in caplog.text
-    caplog.clear()
-    check_tiers([Tier(name="a"), Tier(name="b", base_url="http://elsewhere/v1")])
-    assert not caplog.text
+        check_tiers([Tier(name="a", base_url=one), Tier(name="b", base_url=other)])
+    assert ("'a' and 'b' both ask" in caplog.text) is warned
 
 
 @pytest.mark.parametrize(
@@ -140,3 +168,21 @@ def test_one_base_url_for_two_tiers_is_warned_of(caplog: pytest.LogCaptureFixtur
 )
 def test_loopback_is_recognised(url: str, expected: bool) -> None:
     assert is_loopback(url) is expected
+
+
+def test_without_settings_gpt_4o_mini_answers_as_the_source_documents_set_it() -> None:
+    (tier,) = default_tiers()
+    assert (tier.name, tier.model, tier.base_url) == ("primary", "gpt-4o-mini", OPENAI_BASE_URL)
+    assert (tier.temperature, tier.top_p, tier.max_tokens) == (0.0, 1.0, 2048)
+    assert (tier.requests_per_min, tier.tokens_per_min, tier.api_key_env) == (
+        None,
+        None,
+        "OPENAI_API_KEY",
+    )
+
+
+def test_a_key_in_the_address_is_refused_and_not_repeated() -> None:
+    tier = Tier(base_url=f"https://x.org/{SECRET}/v1")
+    with pytest.raises(ConfigError, match=r"llm\.tiers\[0\]\.base_url holds") as caught:
+        resolve_key(tier, 0, environ={"OPENAI_API_KEY": SECRET})
+    assert SECRET not in str(caught.value)

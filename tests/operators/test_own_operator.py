@@ -19,6 +19,7 @@ from aflow_grpo.errors import ConfigError, WorkflowFault
 from aflow_grpo.execution import WorkflowExecutor
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import LLMSession, Reply, Request
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.operators.base import LLM, Arguments, Operator
 from aflow_grpo.operators.registry import TEN_CLASSES, OperatorKit, load_operators
@@ -223,7 +224,8 @@ def test_the_policys_prompts_offer_it_during_a_run(tmp_path: Path) -> None:
     source = [DataSource("jsonl", path=str(tmp_path / "one.jsonl"))]
     module = GRPOModule(Policy("tiny"))
     callback = RolloutCallback(
-        simulator=SimulatorSettings(), journal=False, operators=["own_operator.Summarise"]
+        LLMSettings(simulator=SimulatorSettings(), journal=False),
+        operators=["own_operator.Summarise"],
     )
     trainer = L.Trainer(
         default_root_dir=tmp_path, callbacks=[callback], logger=False, enable_progress_bar=False,

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from aflow_grpo.data.sources import DataSource
-from aflow_grpo.errors import ConfigError
+from aflow_grpo.errors import ConfigError, ExecutorError
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.policy import Policy, SamplingSettings
 from aflow_grpo.records import DOMAINS, Problem, Rollout, Usage
@@ -44,7 +45,7 @@ def policy() -> Iterator[Policy]:
 @pytest.fixture(scope="module")
 def trainer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[L.Trainer]:
     """A trainer whose rollout callback is open on the simulator."""
-    callback = RolloutCallback(simulator=SimulatorSettings(), journal=False)
+    callback = RolloutCallback(LLMSettings(simulator=SimulatorSettings(), journal=False))
     trainer = trainer_with(tmp_path_factory.mktemp("run"), callback)
     data = WorkflowDataModule(val=[DataSource("sample", split="val")])
     data.setup("validate")
@@ -127,11 +128,14 @@ def test_a_trainer_without_rollout_callback_is_told_what_to_add(tmp_path: Path) 
         rollout_callback_of(trainer_with(tmp_path))
 
 
-def test_a_callback_without_any_executor_is_refused(tmp_path: Path) -> None:
+def test_without_tiers_the_executor_is_openai_and_wants_its_key(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     callback = RolloutCallback()
     trainer: Any = trainer_with(tmp_path, callback)
     trainer.datamodule = WorkflowDataModule()
-    with pytest.raises(ConfigError, match=r"rollout\.tiers is empty and rollout\.simulator is"):
+    with pytest.raises(ExecutorError, match=r"OPENAI_API_KEY: not set"):
         callback.setup(trainer, L.LightningModule(), "fit")
     with pytest.raises(RuntimeError, match="before its setup or after its teardown"):
         callback.client  # noqa: B018

@@ -37,7 +37,7 @@ def test_slow_and_concurrent_answers_change_nothing(straight: Path, tmp_path: Pa
         tmp_path,
         "run",
         "--rollout.rollout.concurrency=8",
-        "--rollout.simulator.latency_ms=60",
+        "--llm.simulator.latency_ms=60",
         "--model.grpo.sample_batch_size=4",
     )
     assert metrics_of(shuffled) == metrics_of(straight)

@@ -17,6 +17,7 @@ from writing_endpoint import CHECK, COMPLETION_TOKENS, PROMPT_TOKENS, writing_en
 
 from aflow_grpo.data.sources import DataSource
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.llm.tiers import Tier, WriterTier
 from aflow_grpo.policy import EndpointPolicy
@@ -69,7 +70,7 @@ def test_good_workflows_run_directly_and_are_paid_for_once(
         assert command("test", folder, root, endpoint.base_url) == 0
         assert re.search(r"direct, sampled +100%", capsys.readouterr().out)
     # Without the endpoint, from the journal alone.
-    offline = "--rollout.check_endpoints=false"
+    offline = "--llm.check_endpoints=false"
     assert command("validate", folder, root, dead_url(), offline) == 0
     assert metrics_of(root, "validate") == found
 
@@ -106,7 +107,9 @@ class Stage:
     def __init__(self, root: Path, base_url: str, **tier: Any) -> None:
         fields = {"api_key": "k", "api_key_env": "", "backoff_s": 0.001, "max_attempts": 1} | tier
         self.policy = EndpointPolicy(WriterTier(base_url=base_url, **fields))
-        self.callback = RolloutCallback(simulator=SimulatorSettings(), check_endpoints=False)
+        self.callback = RolloutCallback(
+            LLMSettings(simulator=SimulatorSettings(), check_endpoints=False)
+        )
         self.trainer: Any = L.Trainer(
             accelerator="cpu", logger=False, default_root_dir=root, callbacks=[self.callback],
             enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
@@ -181,7 +184,7 @@ def test_writer_and_executor_are_both_checked_and_share_the_journal(tmp_path: Pa
         stage.callback.close()
         assert writer.requests == [], "check_endpoints: false asks nobody"
         tier = Tier(base_url=executor.base_url, api_key="k", api_key_env="")
-        callback = RolloutCallback(tiers=[tier])
+        callback = RolloutCallback(LLMSettings(tiers=[tier]))
         stage.trainer.callbacks[stage.trainer.callbacks.index(stage.callback)] = callback
         callback.setup(stage.trainer, GRPOModule(stage.policy), "validate")
         asked = [endpoint.requests[0]["messages"] for endpoint in (writer, executor)]

@@ -18,6 +18,7 @@ from made_rollouts import rollout
 from rich.console import Console
 
 from aflow_grpo.data.sources import DataSource
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.policy import Policy
 from aflow_grpo.records import DOMAINS
 from aflow_grpo.training.datamodule import WorkflowDataModule
@@ -116,7 +117,7 @@ class Stage(NamedTuple):
 
 def stage_in(root: Path, reporter: ProgressReporter, logger: Any = False) -> Stage:
     tier = closed_port_tier(model="gpt-4o-mini")
-    rollouts = RolloutCallback(tiers=[tier], journal=False, check_endpoints=False)
+    rollouts = RolloutCallback(LLMSettings(tiers=[tier], journal=False, check_endpoints=False))
     trainer = L.Trainer(
         max_steps=40, accelerator="cpu", logger=logger, default_root_dir=root,
         callbacks=[rollouts, reporter], enable_checkpointing=False, enable_progress_bar=False,
@@ -262,6 +263,20 @@ def test_next_commands_can_be_copied_whatever_the_paths_hold(
         "aflow-grpo", "test", "--config", "configs/quickstart.yaml", f"--config={overlay}",
         "-c", "last one.yaml", "--trainer.max_steps", "3", "--trainer.default_root_dir", str(root),
         "--ckpt_path", "last",
+    ]  # fmt: skip
+
+
+def test_next_commands_hide_what_was_typed_as_a_key(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    argv = ["aflow-grpo", "fit", "--llm.tiers=[{name: a, api_key: sk-1, api_key_env: A_KEY}]"]
+    argv += ['--llm.tiers=[{"api_key": "sk-2"}, {"api_key": "$NAME"}]']
+    argv += ["--model.policy.tier.api_key", "sk-3", "--model.policy.tier.api_key=sk-4"]
+    test = shlex.split(end_of_fit(tmp_path, argv, capsys, monkeypatch)[-1])
+    assert test[2:7] == [
+        "--llm.tiers=[{name: a, api_key: (hidden), api_key_env: A_KEY}]",
+        '--llm.tiers=[{"api_key": "(hidden)"}, {"api_key": "$NAME"}]',
+        "--model.policy.tier.api_key", "(hidden)", "--model.policy.tier.api_key=(hidden)",
     ]  # fmt: skip
 
 

@@ -18,9 +18,9 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from made_rollouts import call, rollout
 from mlflow.tracking import MlflowClient
 
+from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.records import FaultKind, Finding, Rollout, Status, Usage
 from aflow_grpo.training.interrupts import Terminated
-from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, read_run_id
 from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, log_rollout_table, start_run
 
@@ -238,7 +238,7 @@ def test_settings_are_flattened_and_a_change_on_resume_is_a_tag(
     settings: dict[str, Any] = {
         "trainer": {"max_steps": 3, "logger": None},
         "data": {"train": [{"dataset": "sample"}]},
-        "rollout": {"simulator": {}},
+        "llm": {"simulator": {}},
     }
     logger.log_settings(settings)
     logger.log_settings(settings)
@@ -250,7 +250,7 @@ def test_settings_are_flattened_and_a_change_on_resume_is_a_tag(
         "trainer.max_steps": "3",
         "trainer.logger": "None",
         "data.train": "[{'dataset': 'sample'}]",
-        "rollout.simulator": "{}",
+        "llm.simulator": "{}",
         "model.seed": "7",
     }
     changed = {k: v for k, v in run.data.tags.items() if k.startswith("resumed_with.")}
@@ -270,11 +270,13 @@ def test_long_settings_are_cut_and_are_no_change_the_second_time(
 def resolved(root: Path, logger: RunLogger, key: str, stage: str = "fit") -> dict[str, Any]:
     """What the command line's callback logs for a tier with this key; the logged file."""
     parser = LightningArgumentParser()
+    parser.add_class_arguments(LLMSettings, "llm")
     parser.add_lightning_class_args(RolloutCallback, "rollout")
+    parser.link_arguments("llm", "rollout.llm", apply_on="instantiate")
     tiers = [{"name": "one", "api_key": key, "api_key_env": "ONE_KEY"}, {"name": "two"}]
-    arguments = [f"--rollout.tiers={json.dumps(tiers)}"]
+    arguments = [f"--llm.tiers={json.dumps(tiers)}"]
     simulator = {"api_key": key, "latency_ms": 2.0}
-    config = parser.parse_args([*arguments, f"--rollout.simulator={json.dumps(simulator)}"])
+    config = parser.parse_args([*arguments, f"--llm.simulator={json.dumps(simulator)}"])
     trainer = L.Trainer(
         logger=logger, accelerator="cpu", enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
@@ -291,8 +293,8 @@ def resolved(root: Path, logger: RunLogger, key: str, stage: str = "fit") -> dic
 
 
 def test_keys_reach_neither_the_store_nor_an_artifact(root: Path, logger: RunLogger) -> None:
-    tiers = resolved(root, logger, KEY)["rollout"]["tiers"]
-    logger.log_settings({"rollout": {"simulator": {"api_key": KEY}}, "api_key": KEY})
+    tiers = resolved(root, logger, KEY)["llm"]["tiers"]
+    logger.log_settings({"llm": {"simulator": {"api_key": KEY}}, "api_key": KEY})
     resolved(root, logger, KEY + "-changed")
     assert [tier["api_key"] for tier in tiers] == ["(hidden)", None]
     assert [tier["api_key_env"] for tier in tiers] == ["ONE_KEY", "OPENAI_API_KEY"]
@@ -304,7 +306,7 @@ def test_keys_reach_neither_the_store_nor_an_artifact(root: Path, logger: RunLog
 
 def test_the_resolved_config_is_complete(root: Path, logger: RunLogger) -> None:
     settings = resolved(root, logger, KEY, stage="test")
-    assert settings["rollout"]["simulator"]["latency_ms"] == 2.0
+    assert settings["llm"]["simulator"]["latency_ms"] == 2.0
     assert settings["rollout"]["reward"]["preset"] == "ordered"
     assert stored(root, logger.run_id).data.params["rollout.rollout.concurrency"] == "16"
 

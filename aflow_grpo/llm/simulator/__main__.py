@@ -15,8 +15,9 @@ import signal
 import sys
 from typing import Any
 
-from aflow_grpo.llm.simulator.server import World, serve
+from aflow_grpo.llm.simulator.server import SimulatorServer
 from aflow_grpo.llm.simulator.settings import SimulatorSettings
+from aflow_grpo.llm.simulator.world import World
 from aflow_grpo.records import Problem
 
 _PR_SET_PDEATHSIG = 1
@@ -36,11 +37,10 @@ def _problem(fields: dict[str, Any]) -> Problem:
 
 
 def _world(message: dict[str, Any]) -> World:
-    settings = message["settings"]
     return World(
         [_problem(fields) for fields in message["problems"]],
         message["markers"],
-        SimulatorSettings(**{**settings, "models": tuple(settings["models"])}),
+        SimulatorSettings.from_json(message["settings"]),
     )
 
 
@@ -58,13 +58,13 @@ async def _serve_until_eof(world: World, parent: int) -> None:
             ended.set()
 
     asyncio.get_running_loop().add_reader(stdin, on_input)
-    runner, port = await serve(world)
-    print(json.dumps({"port": port}), flush=True)
-    waits = [asyncio.create_task(ended.wait()), asyncio.create_task(_until_orphaned(parent))]
+    server = SimulatorServer(world)
+    print(json.dumps({"port": server.port}), flush=True)
+    waits = [
+        asyncio.create_task(each) for each in (server.run(), ended.wait(), _until_orphaned(parent))
+    ]
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-    for wait in waits:
-        wait.cancel()
-    await runner.cleanup()
+    # Nobody is left who waits for replies, so what is under way ends with the loop.
 
 
 def main() -> None:

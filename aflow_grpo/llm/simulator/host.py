@@ -38,7 +38,7 @@ class Simulator:
     Args:
         problems: The world: what it knows the answers to (and gets wrong now and then).
         markers: Operator attribute -> the opening of its system message.
-        settings: Skill and trouble.
+        settings: Skill and faults.
 
     Example:
         >>> with Simulator(problems, markers) as simulator:

@@ -1,61 +1,98 @@
-"""The imitated model's manner: wordy explanations around an answer, long where a problem is hard.
+"""The imitated model's manner: wordy explanations around an answer.
 
-Texts only; their length decides what a reply costs (recorded: GSM8K about 285 completion tokens,
-MATH about 900, MBPP 320, short QA answers 25 to 65).
+Texts only; their length decides what a reply costs, and the profile says how long they are. No
+sentence here holds a phrase that `instructions` reads, so a reply that is handed on does not
+instruct anybody, and none states an answer.
 """
 
 from __future__ import annotations
 
 import random
 
-__all__ = ["CODE_INTRO", "CODE_OUTRO", "UNKNOWN_VALUE", "steps", "thought"]
+__all__ = ["CODE_INTRO", "UNKNOWN_VALUE", "aside", "code_notes", "derivation", "spoken"]
 
 UNKNOWN_VALUE = "not enough information"
 """Said of problems that the simulator does not know."""
 
 CODE_INTRO = (
-    "To solve this task we go through the input, keep track of what is needed and return the "
-    "result in the form that the task describes. Here is an implementation in Python:"
-)
-CODE_OUTRO = (
-    "### Explanation\n"
-    "1. The function takes the arguments that the task names.\n"
-    "2. It handles the special cases first, then does the main work.\n"
-    "3. Finally it returns the result, so that the given tests can check it directly."
+    "To approach this task we go through the input, keep track of what is needed and return the "
+    "result in the shape that the task names. Here is how that looks:"
 )
 
-_OPENINGS = (
-    "Let's work through this step by step.",
-    "To find the requested quantity, we break the problem into smaller parts.",
-    "We start by writing down what is given and what is asked for.",
-)
-_STEPS = (
-    "First, identify the quantities that the statement gives us and name them clearly.",
-    "Next, write the relation between the known quantities and the one that is asked for.",
+_DERIVATION = (
+    "First, we name the quantities that the statement gives us and note how they are related.",
+    "Next, we set up the relation between the known quantities and the one that is asked for.",
     "Substituting the given values into this relation, we simplify each side in turn.",
-    "Collecting like terms leaves a simpler expression that can be evaluated directly.",
-    "We then check that the units agree on both sides before carrying on.",
-    "Now evaluate the intermediate result and keep it for the following step.",
+    "Collecting like terms leaves a simpler expression that can be read off at once.",
+    "The dimensions agree on both sides, so we may carry on with the same symbols.",
+    "Now we compute the intermediate result and keep it for what follows.",
     "Taking the remaining condition into account, we restrict the possible cases.",
     "Each case is treated separately, and the cases that contradict the statement are dropped.",
     "Combining the partial results gives the total that the question is about.",
-    "As a check, we put the result back into the statement and see that it is consistent.",
+    "Putting the result back into the statement, we see that it is consistent throughout.",
     "Note that the order of the two operations matters here, so we keep it as given.",
-    "Finally, we simplify the expression to its lowest terms.",
+    "Factoring the left side shows which values are possible at all.",
+    "By symmetry, the second half of the cases contributes the same amount as the first half.",
+    "We compare this with the bound from before and find that both hold at the same time.",
+    "The remaining unknown now stands by itself on one side of the equation.",
+    "Dividing both sides by the common factor, the expression takes a familiar shape.",
+    "The two expressions stand for the same quantity, so we may set them equal.",
+    "From here on, the computation is routine, and we carry it out line by line.",
 )
-_STEPS_BY_LEVEL = (4, 7, 12)
+_CODE_NOTES = (
+    "It takes the arguments that the task names and leaves them unchanged.",
+    "It handles the special inputs first, then does the main work in one pass.",
+    "The loop keeps a running result, so that nothing has to be computed twice.",
+    "Built-in functions are used where they make the intent clear.",
+    "The time it takes grows linearly with the size of the input.",
+    "The memory that it needs is that of the result itself.",
+    "Finally it returns the result, so that the given tests can compare it at once.",
+    "The same approach carries over to longer inputs without any change.",
+    "Each branch returns a value of the same type, which keeps the callers simple.",
+    "Names were chosen so that it all reads like the statement of the task.",
+)
+_SPOKEN = (
+    "The text says so where it speaks of the matter, and no other place contradicts it.",
+    "Several other events are mentioned nearby, but they belong to another part of the story.",
+    "The surrounding sentences name the same people and places, which makes the reading plain.",
+    "Other figures in the text refer to different periods and do not bear on the question.",
+    "Taken together, the sentences leave little room for another reading.",
+)
 
 
-def steps(rng: random.Random, level: int) -> str:
-    """A numbered derivation; longer for a higher `level` (1 to 3)."""
-    count = min(len(_STEPS), _STEPS_BY_LEVEL[level - 1] + rng.randint(-1, 1))
-    start = rng.randint(0, len(_STEPS) - 1)
-    lines = [f"{i + 1}. {_STEPS[(start + i) % len(_STEPS)]}" for i in range(count)]
-    return "\n".join((_OPENINGS[start % len(_OPENINGS)], "", *lines))
+def _filled(sentences: tuple[str, ...], rng: random.Random, chars: int, lead: str = "\n") -> str:
+    """Sentences from a random start on, about `chars` characters, at least one."""
+    # The spread of real lengths; the mean stays.
+    wanted = chars * (0.75 + 0.5 * rng.random())
+    start = rng.randrange(len(sentences))
+    parts: list[str] = []
+    size = 0.0
+    while not parts or size + 45 < wanted:
+        sentence = sentences[(start + len(parts)) % len(sentences)]
+        parts.append(sentence)
+        size += len(sentence) + len(lead)
+    return lead.join(parts)
 
 
-def thought(rng: random.Random, level: int) -> str:
-    """A short line of thought, a third as long as a derivation."""
-    count = 1 + level
-    start = rng.randint(0, len(_STEPS) - 1)
-    return " ".join(_STEPS[(start + i) % len(_STEPS)] for i in range(count))
+def derivation(rng: random.Random, chars: int) -> str:
+    """A written derivation of about `chars` characters, a line per step."""
+    return _filled(_DERIVATION, rng, chars)
+
+
+def aside(rng: random.Random, chars: int) -> str:
+    """A thought of about `chars` characters in one line."""
+    return _filled(_DERIVATION, rng, chars, " ")
+
+
+def code_notes(rng: random.Random, chars: int) -> str:
+    """An explanation of code, about `chars` characters, in one line: who looks for the program
+    in a text by lines finds it soon."""
+    return _filled(_CODE_NOTES, rng, chars, " ")
+
+
+def spoken(rng: random.Random, chars: int) -> str:
+    """What a spoken answer adds, about `chars` characters; empty for fewer than 20."""
+    if chars < 20:
+        return ""
+    text = _filled(_SPOKEN, rng, 2 * chars, " ")
+    return text[:chars].rpartition(" ")[0].rstrip(",") + "."

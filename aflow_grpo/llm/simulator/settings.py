@@ -2,54 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.llm.simulator.faults import FaultSettings
 
-__all__ = ["SIMULATED_MODEL", "SimulatorSettings"]
+__all__ = ["SIMULATED_MODEL", "LatencySpread", "SimulatorSettings"]
 
 SIMULATED_MODEL = "simulated/gpt-4o-mini"
+LatencySpread = Literal["exponential", "none"]
+_MAX_VISIBILITY = 2.0
 
 
 @dataclass(frozen=True)
 class SimulatorSettings:
-    """The imitated model's skill, and the trouble it makes."""
+    """The imitated model's skill, how fast it replies, and the faults it shows."""
 
     skill_seed: int = 0
     """Decides which problems the imitated model can solve."""
     noise: float = 1.0
     """Scales how much repeated calls on one problem differ; 0: they never do."""
+    visibility: float = 1.0
+    """Scales how far a problem's text shows whether it is hard, from 0 (not at all) to 2; 1 is what
+    recorded runs show."""
     latency_ms: float = 0.0
-    """Mean time that a reply takes (exponentially distributed, a function of the request)."""
-    rate_429: float = 0.0
-    """Share of requests whose first attempt is answered with 429 and a Retry-After."""
-    rate_500: float = 0.0
-    """Share of requests whose first attempt is answered with 500."""
-    rate_hang: float = 0.0
-    """Share of requests whose first attempt is never answered."""
-    rate_malformed: float = 0.0
-    """Share of replies that lack the tags or the code that the prompt asks for."""
-    retry_after_s: float = 0.05
-    """What a 429 asks the client to wait."""
+    """Mean time that a reply takes."""
+    latency_spread: LatencySpread = "exponential"
+    """How single times spread around it: `exponential` (a function of the request) or `none`."""
+    structured_outputs: bool = True
+    """Whether `response_format` is understood; otherwise it is refused with status 400."""
     api_key: str = ""
     """Other keys are answered with 401; empty: every key is accepted."""
     models: tuple[str, ...] = (SIMULATED_MODEL, "gpt-4o-mini", "gpt-4o-mini-2024-07-18")
     """Served under these names; others are answered with 404."""
+    faults: FaultSettings = field(default_factory=FaultSettings)
+    """What goes wrong on demand."""
 
     def __post_init__(self) -> None:
-        rates = ("rate_429", "rate_500", "rate_hang", "rate_malformed")
-        for name in rates:
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"rollout.simulator.{name}={getattr(self, name)!r}: expected 0 to 1."
-                )
-        if self.rate_429 + self.rate_500 + self.rate_hang > 1:
-            raise ConfigError(
-                "rollout.simulator.rate_429 + rate_500 + rate_hang is more than 1: one attempt "
-                "fails in one way only. Lower them."
-            )
-        for name in ("noise", "latency_ms", "retry_after_s"):
+        for name in ("noise", "latency_ms"):
             if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"rollout.simulator.{name}={getattr(self, name)!r}: expected 0 or more."
-                )
+                raise self._wrong(name, "0 or more")
+        if not 0 <= self.visibility <= _MAX_VISIBILITY:
+            raise self._wrong("visibility", f"0 to {_MAX_VISIBILITY:g}")
+        if self.latency_spread not in get_args(LatencySpread):
+            raise self._wrong("latency_spread", f"one of {', '.join(get_args(LatencySpread))}")
+        if not self.models:
+            raise self._wrong("models", "at least one name")
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> SimulatorSettings:
+        """The settings that `records.to_dict` made `fields` of."""
+        faults, models = FaultSettings(**fields["faults"]), tuple(fields["models"])
+        return cls(**{**fields, "faults": faults, "models": models})
+
+    def _wrong(self, name: str, expected: str) -> ConfigError:
+        return ConfigError(f"llm.simulator.{name}={getattr(self, name)!r}: expected {expected}.")

@@ -1,138 +1,168 @@
-"""How able the imitated gpt-4o-mini is: a first model on recorded facts, uncalibrated in detail.
+"""How able the imitated gpt-4o-mini is: a probit model with few, correlated sources of luck.
 
-Recorded: repeats of one workflow on one problem mostly agree (GSM8K .95, DROP .94, MATH .69); most
-problems are always right or always wrong; agreement is informative (MATH: .67 right when two runs
-agree, .15 when they differ). Independent coin flips would make self-consistency look far too good.
-So each problem has a latent position u in (0, 1), uniform; an operator solves what lies below its
-threshold, almost always, and what lies above, almost never; in between is a narrow mixed band:
+Recorded: repeats of one workflow on one problem mostly agree; most problems are always right or
+always wrong; other methods and other wordings fail on partly other problems. Independent coin flips
+would make self-consistency look far too good. So an attempt at problem p by a method of family f,
+asked in wording w, has a position on a normal scale
 
-    p(u) = 1 - e    for u < R;     .85 -> .15 (linear)    for R <= u < R + m;     e    above
+    x = a t_p + b z_p + c z_pf + d z_pfw + e,        variance 1
 
-R and m are chosen so that the mean over problems is the operator's accuracy and the mean of
-p (1 - p) its `wobble`. Operators share u up to a correlation: the Programmer fails on other
-problems than a written solution does. Wrong replies are clustered on two or three wrong values per
-problem; `cluster` is the chance that two wrong replies agree.
+and is right when x lies below the quantile of the method's accuracy. t_p is what the problem's text
+shows (`difficulty`), the z are fixed draws by name, and only e is new in every call. The squares of
+the weights are the profile's shares. `coin` does the same for habits: a reply's form, a review's
+verdict. Nothing depends on the order of calls. Not covered: what follows from right and wrong.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import random
 from functools import lru_cache
 from statistics import NormalDist
 
-from aflow_grpo.records import Domain, Problem
+from aflow_grpo.llm.simulator.difficulty import level_accuracies, level_of, text_score, weight_of
+from aflow_grpo.llm.simulator.profile import Lengths, profile_of
+from aflow_grpo.records import Problem
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["Level", "Skill", "level_of"]
+__all__ = ["Skill"]
 
-_SURE = 0.01
-_MIXED_VARIANCE = 0.209
-"""Mean of p (1 - p) over the mixed band: 1/4 minus the variance of a uniform on (.15, .85)."""
-_SECOND_SHARE = 0.7
+_OTHERS = 5
+"""Wrong values besides the likeliest; each of them is as likely as the others."""
+_NEW = 0.02
+"""Share of a habit's variance that is drawn anew for every call."""
+_WORDING_SHARE = 0.25
+"""Share of a habit's variance that belongs to problem and wording."""
+_LEAST, _MOST = 0.005, 0.995
 _NORMAL = NormalDist()
 
 
-@dataclass(frozen=True)
-class Level:
-    """One operator on problems of one difficulty."""
-
-    accuracy: float
-    wobble: float
-    """Mean over problems of p (1 - p): how often two runs differ in being right, halved."""
-    cluster: float
-    """Chance that two wrong replies on one problem are the same."""
-
-
-_WRITTEN: dict[Domain, tuple[Level, Level, Level]] = {
-    "math": (Level(0.92, 0.012, 0.75), Level(0.75, 0.03, 0.68), Level(0.40, 0.05, 0.62)),
-    "qa": (Level(0.85, 0.015, 0.88), Level(0.70, 0.02, 0.88), Level(0.50, 0.035, 0.80)),
-    "code": (Level(0.90, 0.015, 0.75), Level(0.75, 0.025, 0.70), Level(0.52, 0.04, 0.60)),
-}
-"""One written solution, by domain, then difficulty 1, 2, 3."""
-
-_GAINS: dict[tuple[str, Domain], tuple[float, float, float]] = {
-    ("custom", "qa"): (-0.03, -0.03, -0.03),
-    ("custom", "code"): (-0.02, -0.02, -0.02),
-    ("programmer", "math"): (0.01, 0.08, 0.13),
-}
-"""Accuracy of an operator minus that of a written solution."""
-
-_CORRELATION = {"programmer": 0.8}
-"""Of an operator's position with the problem's own; 0.98 for those not listed."""
-
-
-def level_of(problem: Problem) -> int:
-    """Its difficulty 1, 2 or 3; where nobody knows, drawn from its id."""
-    if problem.difficulty:
-        return min(3, max(1, problem.difficulty))
-    return (1, 1, 2, 2, 3)[derive_seed("difficulty", problem.id) % 5]
-
-
 class Skill:
-    """The chance that one call is right, per problem and operator.
+    """Which calls are right, per problem, method and wording.
 
     Args:
         seed: Decides which problems are within reach.
-        noise: Scales the wobble.
+        noise: Scales how much repeated calls differ; 0: they never do.
+        visibility: Scales how far difficulty shows in the problem; 1: as recorded.
     """
 
-    def __init__(self, seed: int, noise: float) -> None:
+    def __init__(self, seed: int, noise: float, visibility: float = 1.0) -> None:
         self._seed = seed
         self._noise = noise
-        self._cached = lru_cache(maxsize=65_536)(self._compute)
+        self._visibility = visibility
+        self._draw = lru_cache(maxsize=262_144)(self._compute_draw)
+        self._shared = lru_cache(maxsize=65_536)(self._compute_shared)
 
-    def probability(self, problem: Problem, operator: str, gain: float = 0.0) -> float:
-        """Chance in [0, 1] that a call of `operator` on `problem` is right.
+    def solves(
+        self, problem: Problem, family: str, wording: str, gain: float, rng: random.Random
+    ) -> bool:
+        """Whether one attempt is right.
 
         Args:
             problem: What is to be solved.
-            operator: The operator's attribute name.
-            gain: Added to the operator's accuracy, e.g. for a good draft in the prompt.
+            family: Kind of method, e.g. ``written`` or ``program``.
+            wording: Names the request; equal ones succeed on the same problems.
+            gain: Accuracy of the method minus that of one written answer.
+            rng: The call's own.
         """
-        return self._cached(problem, operator, gain)
+        profile = profile_of(problem)
+        residual = self.residual(problem) * self._noise**2
+        position = (
+            self._shared(problem, family)
+            + math.sqrt(profile.wording) * self._draw(problem.id, f"{family}/{wording}")
+            + math.sqrt(residual) * rng.gauss(0.0, 1.0)
+        )
+        accuracy = min(_MOST, max(_LEAST, self.accuracy(problem) + gain))
+        spread = math.sqrt(1 - self.residual(problem) + residual)
+        return position < spread * _NORMAL.inv_cdf(accuracy)
+
+    def coin(
+        self,
+        problem: Problem,
+        habit: str,
+        chance: float,
+        rng: random.Random,
+        *,
+        wording: str = "",
+        share: float = _WORDING_SHARE,
+    ) -> bool:
+        """True for a share `chance` of the problems, nearly the same ones in every call.
+
+        Args:
+            problem: What the call is about.
+            habit: Names what is decided.
+            chance: Of True, over all problems.
+            rng: The call's own.
+            wording: Names the request's words, where they have a part in it.
+            share: Which part.
+        """
+        if not 0 < chance < 1:
+            return chance >= 1
+        rest = _NEW * self._noise**2
+        position = math.sqrt(rest) * rng.gauss(0.0, 1.0)
+        if wording:
+            position += math.sqrt(1 - share - _NEW) * self._draw(problem.id, habit)
+            position += math.sqrt(share) * self._draw(problem.id, f"{habit}/{wording}")
+        else:
+            position += math.sqrt(1 - _NEW) * self._draw(problem.id, habit)
+        return position < math.sqrt(1 - _NEW + rest) * _NORMAL.inv_cdf(chance)
+
+    def accuracy(self, problem: Problem) -> float:
+        """Expected accuracy of one written answer, before the problem itself is known."""
+        profile, level = profile_of(problem), level_of(problem)
+        if profile.scale is None or not level:
+            return profile.accuracy
+        return level_accuracies(profile.scale, self._visibility)[level - 1]
+
+    def residual(self, problem: Problem) -> float:
+        """Share of the variance that is drawn anew for every call."""
+        profile, level = profile_of(problem), level_of(problem)
+        return profile.scale.residual[level - 1] if profile.scale and level else profile.residual
+
+    def program_gain(self, problem: Problem) -> float:
+        """Accuracy of a program minus that of a written answer."""
+        profile, level = profile_of(problem), level_of(problem)
+        if profile.scale and level:
+            return profile.scale.program[level - 1]
+        return profile.gains.get("programmer", 0.0)
+
+    def lengths(self, problem: Problem) -> Lengths:
+        """How long replies about the problem are."""
+        profile, level = profile_of(problem), level_of(problem)
+        if profile.scale and profile.scale.lengths and level:
+            return profile.scale.lengths[level - 1]
+        return profile.lengths
 
     def wrong_choice(self, problem: Problem, uniform: float) -> int:
-        """Which of three wrong values (0 the likeliest) a wrong reply has, for a uniform draw."""
-        first = _first_share(_WRITTEN[problem.domain][level_of(problem) - 1].cluster)
+        """Which of the wrong values (0 the likeliest) a wrong reply has, for a uniform draw."""
+        profile, level = profile_of(problem), level_of(problem)
+        scale = profile.scale
+        first = _first_share(scale.same_wrong[level - 1] if scale and level else profile.same_wrong)
         if uniform < first:
             return 0
-        return 1 if uniform < first + (1 - first) * _SECOND_SHARE else 2
+        return 1 + min(_OTHERS - 1, int((uniform - first) / (1 - first) * _OTHERS))
 
-    def latent(self, problem: Problem, purpose: str) -> float:
-        """A fixed uniform draw in (0, 1) of the problem, e.g. whether its code can be mended."""
-        return (derive_seed(self._seed, problem.id, purpose) + 0.5) / 2**31
+    def _compute_shared(self, problem: Problem, family: str) -> float:
+        """The problem's and the family's part of the position."""
+        profile = profile_of(problem)
+        own = 1 - profile.family - profile.wording - self.residual(problem)
+        hidden = self._draw(problem.id, "problem")
+        if profile.scale and level_of(problem):  # the level shows, and shifts the accuracy
+            part = hidden
+        else:
+            weight = weight_of(profile, self._visibility)
+            shown = text_score(problem.question, profile.text)
+            part = weight * shown + math.sqrt(1 - weight**2) * hidden
+        return math.sqrt(own) * part + math.sqrt(profile.family) * self._draw(problem.id, family)
 
-    def _compute(self, problem: Problem, operator: str, gain: float) -> float:
-        index = level_of(problem) - 1
-        level = _WRITTEN[problem.domain][index]
-        shifts = _GAINS.get((operator, problem.domain), (0.0, 0.0, 0.0))
-        accuracy = min(0.99, max(0.01, level.accuracy + shifts[index] + gain))
-        return _curve(self._position(problem, operator), accuracy, level.wobble, self._noise)
-
-    def _position(self, problem: Problem, operator: str) -> float:
-        shared = _NORMAL.inv_cdf(self.latent(problem, "problem"))
-        own = _NORMAL.inv_cdf(self.latent(problem, operator))
-        rho = _CORRELATION.get(operator, 0.98)
-        return _NORMAL.cdf(rho * shared + math.sqrt(1 - rho**2) * own)
-
-
-def _curve(position: float, accuracy: float, wobble: float, noise: float) -> float:
-    """p(u) of the module docstring."""
-    sure = min(0.1, _SURE * noise)
-    band = min(0.5, noise * max(0.0, wobble - _SURE) / (_MIXED_VARIANCE - _SURE))
-    solid = (accuracy - band / 2 - (1 - band) * sure) / (1 - 2 * sure)
-    solid = min(1 - band, max(0.0, solid))
-    if position < solid:
-        return 1 - sure
-    if position < solid + band:
-        return 0.85 - 0.7 * (position - solid) / band
-    return sure
+    def _compute_draw(self, problem_id: str, purpose: str) -> float:
+        """A fixed draw from the standard normal distribution."""
+        return _NORMAL.inv_cdf((derive_seed(self._seed, problem_id, purpose) + 0.5) / 2**31)
 
 
 @lru_cache(maxsize=64)
 def _first_share(cluster: float) -> float:
-    """Share w of the likeliest wrong value: w^2 + (1-w)^2 (.7^2 + .3^2) = cluster."""
-    rest = _SECOND_SHARE**2 + (1 - _SECOND_SHARE) ** 2
+    """Share w of the likeliest wrong value: w^2 + (1-w)^2 / 5 = cluster."""
+    rest = 1 / _OTHERS
     root = math.sqrt(max(0.0, rest**2 - (1 + rest) * (rest - cluster)))
     return (rest + root) / (1 + rest)

@@ -14,7 +14,15 @@ from functools import lru_cache
 from aflow_grpo.records import Problem
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["canonical", "extract", "is_right", "wrong_values"]
+__all__ = [
+    "canonical",
+    "extract",
+    "is_right",
+    "mentioned",
+    "near_miss",
+    "with_unit",
+    "wrong_values",
+]
 
 _ANSWER_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL)
 _SOLUTION_TAG = re.compile(r"<solution>\s*(.*?)\s*</solution>", re.DOTALL)
@@ -27,12 +35,14 @@ _NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
 _LATEX_FRACTION = re.compile(r"(-?)\\[dt]?frac\{(-?\d+)\}\{(\d+)\}")
 _BRACELESS_FRACTION = re.compile(r"\\([dt]?frac)\s*(\d)\s*(\d)")
 _NAMES = re.compile(r"\b[A-Z][a-z]+(?:\s+[A-Z][a-z]+)*\b")
+_ASKED_UNIT = re.compile(r"how many ([a-z]+)", re.IGNORECASE)
 _SHORT_WORDS = 12
-_HOW_MANY = 3
+_MAX_VALUE_CHARS = 200
+_HOW_MANY = 6
 _LAST_RESORTS = {
-    "math": ("0", "1", "2", "3"),
+    "math": ("0", "1", "2", "3", "5", "10", "12"),
     "qa": ("not stated", "none of them", "both of them", "all of them"),
-    "code": ("0", "1", "2", "3"),
+    "code": ("0", "1", "2", "3", "5", "10", "12"),
 }
 
 
@@ -64,15 +74,56 @@ def canonical(value: str) -> str:
 
 def is_right(problem: Problem, value: str | None) -> bool:
     """Whether `value` is the gold answer or an accepted alternative."""
-    if value is None:
-        return False
-    golds = (extract(problem.answer) or problem.answer, *problem.alternatives)
-    return canonical(value) in {canonical(gold) for gold in golds}
+    return value is not None and canonical(value) in _right_forms(problem)
+
+
+@lru_cache(maxsize=8192)
+def _right_forms(problem: Problem) -> frozenset[str]:
+    golds = [canonical(gold) for gold in _golds(problem)]
+    return frozenset([*golds, canonical(near_miss(problem))] if problem.domain == "qa" else golds)
+
+
+@lru_cache(maxsize=8192)
+def near_miss(problem: Problem) -> str:
+    """The gold answer with a word too few, or a word of the question too many: half a point."""
+    gold = extract(problem.answer) or problem.answer
+    words = gold.split()
+    if len(words) > 1:
+        return " ".join(words[1:] if derive_seed("near", problem.id) % 2 else words[:-1])
+    asked = _ASKED_UNIT.search(problem.question)
+    word = asked[1] if asked else (_NAMES.findall(problem.question) or ["indeed"])[-1].split()[-1]
+    return f"{gold} {word}"
+
+
+def _golds(problem: Problem) -> tuple[str, ...]:
+    return extract(problem.answer) or problem.answer, *problem.alternatives
+
+
+def mentioned(problem: Problem, text: str) -> str | None:
+    """The answer to `problem` that `text` shows as a draft: a known one, right or wrong, that it
+    states or that stands on a line of its own, after a label or not; None for none."""
+    if not text.strip():
+        return None
+    known = {canonical(value) for value in wrong_values(problem)} | _right_forms(problem)
+    stated = extract(text)
+    if stated is not None and canonical(stated) in known:
+        return stated
+    for line in reversed(text.splitlines()):
+        for value in (line, line.rpartition(": ")[2]):
+            if value.strip() and len(value) <= _MAX_VALUE_CHARS and canonical(value) in known:
+                return value.strip()
+    return None
+
+
+def with_unit(problem: Problem, value: str) -> str:
+    """`value` with the unit that the question asks for, where both are clear."""
+    asked = _ASKED_UNIT.search(problem.question)
+    return f"{value} {asked[1]}" if asked and _NUMBER.fullmatch(value.strip()) else value
 
 
 @lru_cache(maxsize=4096)
 def wrong_values(problem: Problem) -> tuple[str, ...]:
-    """Three wrong answers in the gold answer's form, the same for a problem every time."""
+    """Three to six wrong answers in the gold answer's form, always the same for a problem."""
     rng = random.Random(derive_seed("wrong values", problem.id))
     gold = extract(problem.answer) or problem.answer
     pool = _near_numbers(gold, rng) if _NUMBER.search(gold) else _other_phrases(problem, gold, rng)

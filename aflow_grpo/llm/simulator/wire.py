@@ -113,9 +113,12 @@ def texts_of(messages: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     """
     parts: dict[str, list[str]] = {"system": [], "user": []}
     for message in messages:
-        content, role = message.get("content"), message.get("role")
-        if not isinstance(content, str):
-            raise ValueError("messages[].content: expected a string")
+        content = message.get("content")
+        if isinstance(content, list):  # a text may come in parts
+            content = "".join(str(part["text"]) for part in content if part.get("text"))
+        if not isinstance(content, str) or (not content and message.get("content")):
+            raise ValueError("messages[].content: expected a string or text parts")
+        role = "system" if message.get("role") == "developer" else message.get("role")
         if role in parts:
             parts[role].append(content)
     return "\n".join(parts["system"]), "\n".join(parts["user"])
