@@ -85,6 +85,7 @@ def run(
             )
             before = asyncio.all_tasks()
             rollouts = await engine.run(requests, **options)
+            await world.client.aclose()  # until then it keeps what is paid for and on its way
             assert await leftovers(before) == []
             return rollouts
 
@@ -214,6 +215,7 @@ def test_cancelling_a_batch_leaves_nothing_running(silent_tier: Tier) -> None:
             requests = requests_for(MATH[:3], ASKS, RAISES)
             with pytest.raises(TimeoutError):
                 await asyncio.wait_for(engine.run(requests), timeout=0.4)
+            await world.client.aclose()  # until then it keeps what is paid for and on its way
             assert await leftovers(before) == []
 
     asyncio.run(batch())
@@ -267,6 +269,7 @@ def test_a_bug_of_ours_ends_the_batch_at_once_and_cancels_the_rest(silent_tier: 
             with pytest.raises(ZeroDivisionError, match="a bug of ours"):
                 # The others would wait for minutes, the deadline is 600 s.
                 await asyncio.wait_for(engine.run(requests_for(MATH[:2], ASKS, KNOWS)), 30)
+            await world.client.aclose()  # until then it keeps what is paid for and on its way
             assert await leftovers(before) == []
 
     asyncio.run(batch())

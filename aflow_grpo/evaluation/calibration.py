@@ -18,7 +18,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -107,8 +107,9 @@ def calibrate(
 
 def population(dataset: str, folder: Path, size: int, seed: int) -> list[tuple[Problem, int]]:
     """Pairs of a problem and a seed: all texts with the first seed, then with the next."""
-    os.environ[DATA_VARIABLE] = str(folder)
-    problems = load_source(_SOURCES[dataset])
+    source = _SOURCES[dataset]
+    public = str(folder / source.public_tests) if source.public_tests else ""
+    problems = load_source(replace(source, path=str(folder / source.path), public_tests=public))
     order = np.random.default_rng(seed).permutation(len(problems))
     rounds = math.ceil(size / len(problems))
     pairs = [(problems[p], seed + r) for r in range(rounds) for p in order]

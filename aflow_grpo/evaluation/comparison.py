@@ -18,7 +18,7 @@ from aflow_grpo.evaluation.headroom import headroom
 from aflow_grpo.evaluation.published import AGREEMENT, ONE_CALL, contrasts_of
 from aflow_grpo.evaluation.recorded import Recorded
 from aflow_grpo.evaluation.recorded_figures import NEAR_BEST, contrast_figures, family
-from aflow_grpo.evaluation.scores import ScoreTable, tilt_to
+from aflow_grpo.evaluation.scores import ScoreTable, bootstrap, tilt_to
 from aflow_grpo.evaluation.simulate import Outcomes
 from aflow_grpo.evaluation.structure import agreement, latent_parts, noise
 
@@ -59,6 +59,8 @@ class Row:
     """On problems weighted to the recorded subset's difficulty; then this one counts."""
     tolerance: float | None = None
     """Most that the two may differ by; None: for information."""
+    half_width: float | None = None
+    """Half of the 95 % interval of the simulated value that counts, over problems."""
 
     @property
     def difference(self) -> float:
@@ -87,11 +89,18 @@ def _to_recorded(dataset: str, table: ScoreTable) -> ScoreTable:
 def level_rows(dataset: str, wide: Outcomes) -> list[Row]:
     table, told = wide.table, ONE_CALL[dataset]
     asked = SHORT_ONE_CALL if SHORT_ONE_CALL in table.workflows else ONE_CALL_WORKFLOW
-    rows = [Row(dataset, "level", "one call", told.published, table.mean(asked), None, 0.02)]
+    rows = [_level(table, asked, "one call", told.published, 0.02)]
     if asked == SHORT_ONE_CALL:
-        raw = table.mean(ONE_CALL_WORKFLOW)
-        rows.append(Row(dataset, "level", "one call, empty instruction", told.raw, raw, None, 0.03))
+        label = "one call, empty instruction"
+        rows.append(_level(table, ONE_CALL_WORKFLOW, label, told.raw, 0.03))
     return rows
+
+
+def _level(table: ScoreTable, name: str, label: str, told: float, tolerance: float) -> Row:
+    scores_P = table.of(name).mean(1)
+    figure = bootstrap(lambda rows: float(scores_P[rows].mean()), len(scores_P))
+    half = (figure.high - figure.low) / 2
+    return Row(table.dataset, "level", label, told, figure.value, None, tolerance, half)
 
 
 def contrast_rows(dataset: str, recorded: Recorded, wide: Outcomes) -> list[Row]:
@@ -112,6 +121,7 @@ def contrast_rows(dataset: str, recorded: Recorded, wide: Outcomes) -> list[Row]
                 raw.difference.value,
                 near.difference.value,
                 0.03,
+                (near.difference.high - near.difference.low) / 2,
             )
         )
     return rows
@@ -221,16 +231,17 @@ def render(rows: Sequence[Row]) -> str:
     for kind in dict.fromkeys(row.kind for row in rows):
         lines += [
             f"\n### {kind}\n",
-            "| set | figure | recorded | simulated | weighted | difference | allowed |",
-            "|---|---|---|---|---|---|---|",
+            "| set | figure | recorded | simulated | weighted | difference | ± | allowed |",
+            "|---|---|---|---|---|---|---|---|",
         ]
         for row in (row for row in rows if row.kind == kind):
             weighted = "" if row.weighted is None else f"{row.weighted:.3f}"
             allowed = "" if row.tolerance is None else f"{row.tolerance:g}"
+            width = "" if row.half_width is None else f"{row.half_width:.3f}"
             mark = " **missed**" if row.missed else ""
             lines.append(
                 f"| {row.dataset} | {row.figure} | {row.recorded:.3f} | {row.simulated:.3f} | "
-                f"{weighted} | {row.difference:+.3f}{mark} | {allowed} |"
+                f"{weighted} | {row.difference:+.3f}{mark} | {width} | {allowed} |"
             )
     return "\n".join(lines)
 

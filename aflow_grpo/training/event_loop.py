@@ -1,8 +1,7 @@
 """One asyncio event loop in a thread of its own, for the whole life of a run.
 
 Lightning is synchronous and the executor is not: `training_step` submits coroutines here and
-waits. The wait is interruptible (Ctrl-C, SIGTERM): whatever ends it cancels the coroutine first,
-so that no call stays in flight.
+waits. The wait is interruptible (Ctrl-C, SIGTERM): whatever ends it cancels the coroutine first.
 """
 
 from __future__ import annotations

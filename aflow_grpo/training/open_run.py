@@ -174,6 +174,12 @@ class OpenRun:
             self.tracer = Tracer(run, settings)
         return self.tracer
 
+    def drain(self) -> None:
+        """Wait for calls that nobody waits for any more, so that what is paid for is kept."""
+        for client in (self.client, self.writer):
+            if client is not None:
+                self.loop.run(client.drain())
+
     def close(self) -> None:
         """Cancel what runs, close clients, processes and the loop."""
         if self.tracer is not None:

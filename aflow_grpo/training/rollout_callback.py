@@ -126,6 +126,8 @@ class RolloutCallback(L.Callback):
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close everything."""
+        if self._open is not None:
+            self._open.drain()
         self.close()
 
     def on_exception(

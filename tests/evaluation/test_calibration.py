@@ -37,12 +37,12 @@ def test_a_figure_that_could_not_be_measured_is_missed() -> None:
 
 def test_the_table_has_a_section_per_kind_and_marks_misses() -> None:
     rows = [
-        Row("MATH", "level", "one call", 0.5, 0.6, None, 0.02),
+        Row("MATH", "level", "one call", 0.5, 0.6, None, 0.02, 0.011),
         Row("DROP", "cost", "tokens", 65.0, 64.0),
     ]
     text = render(rows)
     assert "### level" in text and "### cost" in text
-    assert "| MATH | one call | 0.500 | 0.600 |  | +0.100 **missed** | 0.02 |" in text
+    assert "| MATH | one call | 0.500 | 0.600 |  | +0.100 **missed** | 0.011 | 0.02 |" in text
     assert misses(rows) == rows[:1]
 
 

@@ -26,6 +26,7 @@ def test_noise_of_a_hand_made_table() -> None:
     assert (found.always_right, found.always_wrong) == (0.25, 0.5)
     assert found.agreement == 0.75
     assert found.histogram == (0.5, 0.25, 0.25)
+    assert found.icc == pytest.approx(4 / 7)  # mean squares .4583 between, .125 within
     assert found.deviation == pytest.approx(np.std([0.5, 0.25], ddof=1))
 
 

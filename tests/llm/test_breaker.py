@@ -66,3 +66,16 @@ def test_a_cancelled_probe_lets_the_next_one_through() -> None:
     assert breaker.admit()
     breaker.release()
     assert breaker.admit()
+
+
+def test_asking_whether_it_refuses_changes_nothing() -> None:
+    clock_s = [0.0]
+    breaker = CircuitBreaker(1, 30.0, lambda: clock_s[0])
+    assert not breaker.refuses
+    breaker.failure()
+    assert breaker.refuses
+    clock_s[0] = 30.0
+    assert not breaker.refuses and not breaker.refuses, "nobody has taken the probe"
+    assert breaker.admit() and breaker.refuses
+    breaker.success()
+    assert not breaker.refuses

@@ -11,6 +11,7 @@ from executed_world import MATH, written
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scripted_endpoint import Response, completion, error, scripted
+from switchable_endpoint import switchable, until
 
 from aflow_grpo.errors import AFlowError, BudgetSpent, ConfigError, RolloutFault
 from aflow_grpo.execution import WorkflowExecutor
@@ -167,6 +168,28 @@ def test_what_is_in_flight_is_finished_and_kept_before_anybody_is_told(tmp_path:
             assert len(server.requests) == 3
             answered = [n for n, end in enumerate(ends) if end == "x"]
             assert [await client.session(n)("x") for n in answered] == ["x"] * 3, "hits are free"
+            await client.aclose()
+
+    asyncio.run(run())
+    journal.close()
+
+
+def test_the_one_that_is_refused_is_told_when_the_others_have_ended(tmp_path: Path) -> None:
+    journal = Journal(tmp_path / "j.db")
+
+    async def run() -> None:
+        async with switchable() as server:
+            client = ExecutorClient([server.tier()], journal=journal, budget=Budget(0.001))
+            small = asyncio.create_task(client.session(1)("x", max_tokens=10))
+            await until(lambda: server.arrived == 1)
+            large = asyncio.create_task(client.session(2)("x", max_tokens=2000))
+            await asyncio.sleep(0.05)
+            assert not large.done(), "a call is on its way"
+            server.open.set()
+            with pytest.raises(BudgetSpent):
+                await large
+            assert len(journal) == 1
+            assert await small == "hello"
             await client.aclose()
 
     asyncio.run(run())

@@ -3,74 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from aiohttp import web
-from scripted_endpoint import HANG, Scripted, completion, scripted
+from scripted_endpoint import HANG, completion, scripted
+from switchable_endpoint import GOOD, switchable, until
 
 from aflow_grpo.errors import Unavailable
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
-from aflow_grpo.llm.tiers import Tier
-
-GOOD = completion("hello")
-
-
-@dataclass
-class Switchable:
-    """A server that answers when `open` is set, and that can be taken down and brought back."""
-
-    server: web.Server
-    runner: web.ServerRunner
-    port: int = 0
-    open: asyncio.Event = field(default_factory=asyncio.Event)
-    arrived: int = 0
-    site: web.TCPSite | None = None
-
-    async def up(self) -> None:
-        self.site = web.TCPSite(self.runner, "127.0.0.1", self.port)
-        await self.site.start()
-        self.port = self.runner.addresses[0][1]
-
-    async def down(self) -> None:
-        assert self.site is not None
-        await self.site.stop()
-        for connection in self.server.connections:
-            connection.force_close()
-            assert connection.transport is None or connection.transport.close() is None
-
-    def tier(self, **changes: object) -> Tier:
-        return Scripted(f"http://127.0.0.1:{self.port}/v1").tier(**changes)
-
-
-@asynccontextmanager
-async def switchable() -> AsyncIterator[Switchable]:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        await request.read()
-        one.arrived += 1
-        await one.open.wait()
-        return web.Response(text=json.dumps(GOOD[2]), content_type="application/json")
-
-    server = web.Server(answer, access_log=None)
-    one = Switchable(server, web.ServerRunner(server, shutdown_timeout=0.05))
-    await one.runner.setup()
-    await one.up()
-    try:
-        yield one
-    finally:
-        await one.runner.cleanup()
-
-
-async def until(condition: object) -> None:
-    assert callable(condition)
-    while not condition():
-        await asyncio.sleep(0.005)
 
 
 def test_calls_return_to_the_first_tier_when_its_server_is_back(

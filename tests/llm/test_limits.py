@@ -42,16 +42,19 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def departures(
-    limits: RateLimits, calls: list[tuple[int, int]], *, settle: bool = True
+    limits: RateLimits, calls: list[tuple[int, int]], *, settle: bool = True, denser: int = 1
 ) -> list[tuple[float, int]]:
-    """(second, tokens) of each call, all asked for at once; each is (prompt, reply) tokens."""
+    """(second, tokens) of each call, all asked for at once; each is (prompt, reply) tokens.
+
+    The prompts have `denser` times the tokens that were expected.
+    """
     left: list[tuple[float, int]] = []
 
     async def one(prompt: int, reply: int) -> None:
         counted = await limits.admit(prompt, 2048)
-        left.append((round(asyncio.get_running_loop().time(), 5), prompt + reply))
+        left.append((round(asyncio.get_running_loop().time(), 5), denser * prompt + reply))
         if settle:
-            limits.settle(counted, prompt, reply)
+            limits.settle(counted, denser * prompt, reply)
 
     async def everything() -> None:
         await asyncio.gather(*(one(*call) for call in calls))
@@ -112,6 +115,12 @@ def test_replies_shorter_than_the_guess_leave_room_for_more() -> None:
     minutes = 400 * 120 / 12_000
     assert exact[-1][0] / 60 == pytest.approx(minutes / 0.9, rel=0.05)
     assert blind[-1][0] > 2.5 * exact[-1][0], "256 tokens were assumed of each reply"
+
+
+def test_prompts_with_more_tokens_than_expected_are_paid_back() -> None:
+    """Chinese, say: a token a character, where four characters were expected."""
+    left = departures(RateLimits(None, 12_000), [(100, 20)] * 200, denser=4)
+    assert left[-1][0] / 60 == pytest.approx(200 * 420 / 12_000 / 0.9, rel=0.05)
 
 
 def test_a_call_larger_than_the_limit_waits_and_passes() -> None:

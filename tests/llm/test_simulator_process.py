@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -14,6 +15,8 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from simulated_world import MARKERS, problems, system
 
 from aflow_grpo.errors import ConfigError, ExecutorError
@@ -21,6 +24,7 @@ from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.simulator import Simulator, SimulatorSettings
 from aflow_grpo.llm.simulator.faults import FaultSettings
 from aflow_grpo.llm.tiers import Tier
+from aflow_grpo.records import to_dict
 
 WORLD = [*problems("math", 8), *problems("qa", 8), *problems("code", 8)]
 
@@ -187,3 +191,16 @@ def test_wrong_settings_are_named(wrong: dict[str, Any]) -> None:
     [name] = wrong
     with pytest.raises(ConfigError, match=rf"llm\.simulator\.{name}=.*: expected "):
         SimulatorSettings(**wrong)
+
+
+@given(
+    st.builds(
+        SimulatorSettings,
+        skill_seed=st.integers(0, 9),
+        visibility=st.floats(0, 2),
+        models=st.lists(st.text(min_size=1), min_size=1).map(tuple),
+        faults=st.builds(FaultSettings, seed=st.integers(0, 9), rate_cut=st.floats(0, 1)),
+    )
+)
+def test_settings_reach_the_child_as_they_are(settings: SimulatorSettings) -> None:
+    assert SimulatorSettings.from_json(json.loads(json.dumps(to_dict(settings)))) == settings

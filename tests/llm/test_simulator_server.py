@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
@@ -259,6 +260,7 @@ def test_structured_outputs_can_be_switched_off() -> None:
     [
         ("<a>1</a>\n<b>two</b>", {"b": {"type": "string"}}, {"b": "two"}),
         ("<a>\nx <b>y</b> z\n</a>", {"a": {"type": "string"}}, {"a": "x <b>y</b> z"}),
+        ("<a>no </a> here</a>", {"a": {"type": "string"}}, {"a": "no </a> here"}),
         ("<a>cut he", {"a": {"type": "string"}}, {"a": "cut he"}),
         ("no tags", {"a": {"type": "string"}}, {"a": "no tags"}),
         ("<a>x</a> rest", {"a": {"type": "string"}, "c": {}}, None),
@@ -266,6 +268,7 @@ def test_structured_outputs_can_be_switched_off() -> None:
         ("<ok>Yes, it is</ok>", {"ok": {"type": "boolean"}}, {"ok": True}),
         ("<ok>no</ok>", {"ok": {"type": "boolean"}}, {"ok": False}),
         ("<n>about -3.7 m</n>", {"n": {"type": "number"}}, {"n": -3.7}),
+        (f"<n>{'9' * 5000}</n>", {"n": {"type": "integer"}}, {"n": 10**15 - 1}),
         ("<n>none</n>", {"n": {"type": "integer"}}, {"n": 0}),
         ("<n>7</n>", {"n": {"type": ["null", "integer"]}}, {"n": 7}),
         ("<v>WRONG.</v>", {"v": {"enum": ["right", "wrong"]}}, {"v": "wrong"}),
@@ -351,6 +354,6 @@ def test_a_reply_on_a_kept_connection_does_not_wait_for_nagle(simulator: Simulat
             begin = time.monotonic()
             await client.post("/chat/completions", cast_to=str, body=body)
             times.append(time.monotonic() - begin)
-        return min(times)
+        return statistics.median(times)
 
     assert with_client(simulator, use) < 0.03  # a delayed acknowledgement takes 0.04 s

@@ -21,6 +21,7 @@ from mlflow.tracking import MlflowClient
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.records import FaultKind, Finding, Rollout, Status, Usage
 from aflow_grpo.training.interrupts import Terminated
+from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, read_run_id
 from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, log_rollout_table, start_run
 

@@ -199,7 +199,7 @@ def _strength(words: str, phrases: Mapping[str, float]) -> float:
 def short_chance(reading: Reading, *, draft: bool, plain: float = 0.0) -> float:
     """Chance that a free reply to a QA problem is the short answer alone.
 
-    Fitted to recorded workflows: an empty instruction .02 (DROP .061, HotpotQA .158 in F1), a
+    Fitted to recorded workflows: an empty instruction .01 (DROP .061, HotpotQA .158 in F1), a
     request for the short answer alone .99, a vague format step about .5 (DROP .51, HotpotQA .39),
     a step that verifies or explains .1 (DROP .04 to .26) unless it also asks for the answer alone.
 
@@ -209,7 +209,7 @@ def short_chance(reading: Reading, *, draft: bool, plain: float = 0.0) -> float:
         plain: How much likelier, on this dataset.
     """
     if reading.empty and not draft:
-        return 0.02
+        return 0.01
     logit = (
         -3.0
         + (1.6 + plain if draft else 0.0)

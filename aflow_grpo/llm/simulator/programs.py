@@ -22,6 +22,8 @@ __all__ = ["code_in", "fingerprint", "hidden_bug", "solver", "visible_bugs"]
 _FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
 _INTEGER = re.compile(r"(?<![\w.])\d{1,6}(?![\w.])")
 _HOW_MANY = 3
+_ALIAS = "candidate"
+"""What tests may call the entry point."""
 _TRUTHS = frozenset({"all", "any", "bool", "isinstance", "issubset", "issuperset", "startswith"})
 _FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda, ast.ClassDef)
 
@@ -102,7 +104,8 @@ def _example(test: str, entry_point: str) -> tuple[list[str], str] | None:
             expected = "False"
         case _:
             return None
-    if not (isinstance(call.func, ast.Name) and call.func.id == entry_point) or call.keywords:
+    called = call.func.id if isinstance(call.func, ast.Name) else ""
+    if called not in (entry_point, _ALIAS) or call.keywords:
         return None
     return [ast.unparse(argument) for argument in call.args], expected
 

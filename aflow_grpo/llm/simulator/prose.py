@@ -52,19 +52,25 @@ _CODE_NOTES = (
     "Names were chosen so that it all reads like the statement of the task.",
 )
 _SPOKEN = (
-    "The text says so where it speaks of the matter, and no other place contradicts it.",
-    "Several other events are mentioned nearby, but they belong to another part of the story.",
-    "The surrounding sentences name the same people and places, which makes the reading plain.",
-    "Other figures in the text refer to different periods and do not bear on the question.",
-    "Taken together, the sentences leave little room for another reading.",
+    "One line of it says so, and no other line is at odds with it, as far as one can see.",
+    "It also tells of what came soon after, but that is about some one else and has no say here.",
+    "What is said next to it names those who took part and how it went on for them.",
+    "There is more in it on years long gone by, yet all of that is of no use to us now.",
+    "If one goes by what is told of it, not much room is left for any other view.",
 )
 
 
-def _filled(sentences: tuple[str, ...], rng: random.Random, chars: int, lead: str = "\n") -> str:
-    """Sentences from a random start on, about `chars` characters, at least one."""
+def _filled(
+    sentences: tuple[str, ...],
+    rng: random.Random,
+    chars: int,
+    lead: str = "\n",
+    first: int | None = None,
+) -> str:
+    """Sentences from `first`, else from a random one on, about `chars` characters."""
     # The spread of real lengths; the mean stays.
     wanted = chars * (0.75 + 0.5 * rng.random())
-    start = rng.randrange(len(sentences))
+    start = rng.randrange(len(sentences)) if first is None else first
     parts: list[str] = []
     size = 0.0
     while not parts or size + 45 < wanted:
@@ -74,9 +80,15 @@ def _filled(sentences: tuple[str, ...], rng: random.Random, chars: int, lead: st
     return lead.join(parts)
 
 
-def derivation(rng: random.Random, chars: int) -> str:
-    """A written derivation of about `chars` characters, a line per step."""
-    return _filled(_DERIVATION, rng, chars)
+def derivation(rng: random.Random, chars: int, first: int | None = None) -> str:
+    """A written derivation of about `chars` characters, a line per step.
+
+    Args:
+        rng: Of the call.
+        chars: Its mean length.
+        first: Names its opening; None: any.
+    """
+    return _filled(_DERIVATION, rng, chars, first=first)
 
 
 def aside(rng: random.Random, chars: int) -> str:

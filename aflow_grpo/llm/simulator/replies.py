@@ -45,6 +45,7 @@ _LONG_CHARS = 600
 """Candidates from here on are derivations rather than answers."""
 _CHECKED = "The value that was computed agrees with this."
 _WORDING_CHARS = 160
+_OPENING_CHARS = 60
 _CODE_BLOCK = re.compile(r"```python\n.*?\n```", re.DOTALL)
 _SURE_ANSWER = 0.985
 """Share of AnswerGenerate's answers that are short, whatever else is asked for."""
@@ -84,6 +85,8 @@ class Call:
     def wording(self) -> str:
         """Names the request's words: the operator and the opening of what it is told."""
         told = self.around.strip()[:_WORDING_CHARS]
+        if self.operator == "programmer":  # what it is told is how the analysis opens
+            told += (section(self.user, "analysis") or "")[:_OPENING_CHARS]
         return f"{self.operator}/{derive_seed(told)}" if told else self.operator
 
     @property
@@ -228,7 +231,7 @@ def _value(call: Call, family: str, gain: float, draft: str | None) -> str:
         # Named by the draft's value, so that repeats agree.
         habit = f"heeds/{canonical(draft)}"
         if call.habit(habit, call.profile.heeds[not right]):
-            return draft
+            return _gold(call.problem) if right else draft
     found = call.solves(family, gain)
     return _gold(call.problem) if found else _wrong(call)
 
@@ -303,7 +306,9 @@ def _derived(call: Call) -> str:
     length = 0.7 if reading.brevity > _TERSE else 1 + profile.prolix * reading.reasoning
     chars = CHARS * length * call.skill.lengths(problem).free
     checked = f"\n{_CHECKED}" if draft is not None else ""
-    steps = prose.derivation(rng, int(chars) - 60)
+    # The same request opens in the same words, so that a program from it is the same too.
+    first = derive_seed(problem.id, call.wording)
+    steps = prose.derivation(rng, int(chars) - 60, first)
     return f"{steps}{checked}\n\nTherefore, the result is $\\boxed{{{value}}}$."
 
 

@@ -79,10 +79,16 @@ class World:
 
     def text(self, system: str, user: str, seed: int) -> str:
         """The reply to one system and one user message."""
-        rng = random.Random(derive_seed("reply", seed, user))
         operator = operator_of(system, self._markers)
+        rng = random.Random(derive_seed("reply", seed, _content(operator, user)))
         problem = self._index.find(user)
         if problem is None:
             return unknown_reply(operator, user, rng)
         call = Call(operator, problem, user, rng, self._skill)
         return reply_with_code(call) if problem.domain == "code" else reply(call)
+
+
+def _content(operator: str, user: str) -> str:
+    """A message without its last words, which say in what form to reply: they decide nothing."""
+    end = user.rfind("\n</")
+    return user if operator == "custom" or end < 0 else user[:end]
