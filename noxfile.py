@@ -4,7 +4,7 @@ nox                  check + tests: what CI runs
 nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
 nox -s calibration   simulated beside recorded figures; needs AFLOW_GRPO_DATA
-nox -s bench         speed figures; `-- interpreter`, `-- library`, `-- exits` for one section
+nox -s bench         speed figures; `-- executor`, `-- journal`, `-- traces` ... for one section
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Speed figures of the parts that a step is made of: `nox -s bench`.
 
-`nox -s bench -- interpreter` and so on runs single sections; `library` (accuracy and cost of the
-fixed workflows) and `exits` (100 short runs) take a minute and run only when named.
+`nox -s bench -- interpreter` and so on runs single sections. Only when named run `executor` (calls
+that take two seconds), `library` (accuracy and cost of the fixed workflows), `exits` (100 short
+runs), which take a minute, and `traces` (pairs of fits), which takes some.
 
 Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is:
 compare ratios within one run, not numbers of different days.
@@ -28,7 +29,10 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
+from tests.bench_executor import measure_executor
+from tests.bench_journal import measure_journal
 from tests.bench_sandbox import measure_sandbox
+from tests.bench_traces import measure_traces
 from tests.bench_workflows import measure_exits, measure_interpreter, measure_library
 
 N = 300
@@ -119,8 +123,11 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "sandbox": lambda: asyncio.run(measure_sandbox()),
     "library": measure_library,
     "exits": measure_exits,
+    "executor": lambda: asyncio.run(measure_executor()),
+    "journal": lambda: asyncio.run(measure_journal()),
+    "traces": measure_traces,
 }
-DEFAULT = ("execution", "policy", "interpreter", "sandbox")
+DEFAULT = ("execution", "policy", "interpreter", "sandbox", "journal")
 
 
 def main(names: Sequence[str]) -> None:

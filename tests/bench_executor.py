@@ -48,6 +48,7 @@ async def critical_path(problems: list[Problem]) -> None:
         client = ExecutorClient([simulator.tier(max_concurrent=WORKFLOWS)])
         async with Interpreter(workers=WORKFLOWS) as interpreter, Sandbox(workers=1) as sandbox:
             executor = WorkflowExecutor(client, interpreter, sandbox)
+            await client.check()  # as before every run; imports the transport
             started, cpu = time.perf_counter(), time.process_time()
             runs = await asyncio.gather(
                 *(

@@ -2,10 +2,12 @@
 
 | module | holds |
 |---|---|
-| `scores` | the scores of some workflows on some problems, repeated |
+| `scores` | the scores of some workflows on some problems, repeated; resampling |
 | `headroom` | what choosing a workflow per problem is worth, without the luck |
 | `structure` | noise, agreement, and the variance behind the scores |
 | `visibility` | how far failure shows in a problem's text |
-| `recorded` | the recorded runs of gpt-4o-mini |
-| `published` | figures from papers and from runs whose scores were not kept |
+| `recorded`, `recorded_figures` | the recorded runs of gpt-4o-mini, and all figures of them |
+| `published` | figures from papers and from runs whose outputs were not kept; named contrasts |
+| `simulate`, `families` | workflows run on the simulator in this process, and which ones |
+| `comparison`, `calibration` | simulated beside recorded; the command |
 """

@@ -1,6 +1,6 @@
 """Simulated beside recorded: every figure that the simulator promises, by one code for both.
 
-    AFLOW_GRPO_DATA=FOLDER python -m aflow_grpo.evaluation.calibration [--short] [--json FILE]
+    AFLOW_GRPO_DATA=FOLDER python -m aflow_grpo.evaluation.calibration [--json FILE] [--page FILE]
 
 A simulated problem is a real problem's text and a seed of the simulator, so that 33 texts give
 2,000 problems. The recorded subsets were picked for difficulty; where a figure hangs on that, the
@@ -25,6 +25,7 @@ from pathlib import Path
 import numpy as np
 
 from aflow_grpo.data.sources import DATA_VARIABLE, DataSource, load_source
+from aflow_grpo.errors import ConfigError
 from aflow_grpo.evaluation.comparison import (
     Row,
     agreement_rows,
@@ -45,9 +46,10 @@ from aflow_grpo.evaluation.visibility import auc, text_scale, text_score
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.records import Problem
 
-__all__ = ["SHORT", "Size", "calibrate", "main", "population"]
+__all__ = ["SHORT", "Size", "calibrate", "main", "population", "with_figures"]
 
 _FIRST_SEED = 1000
+_PLACE = ("<!-- figures -->", "<!-- end of figures -->")
 _VISIBILITIES = (0.0, 1.0, 2.0)
 _FORMAT = "aflow_format/"
 _SOURCES = {
@@ -175,29 +177,52 @@ def _visibility_rows(
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Measure and print; returns how many figures are out of tolerance, at most 1."""
+    """Measure and print; 1 when a figure is out of tolerance, else 0."""
+    given = _arguments(argv)
+    start = time.perf_counter()
+    if given.rows:
+        rows = [Row(**fields) for path in given.rows for fields in json.loads(path.read_text())]
+    else:
+        size = SHORT if given.short else Size(given.problems, deep_problems=given.deep)
+        folder = Path(os.environ[DATA_VARIABLE])
+        rows = calibrate(folder, size, datasets=given.datasets, seed=given.seed)
+    missed = misses(rows)
+    asked = sum(row.tolerance is not None for row in rows)
+    text = f"{asked - len(missed)} of {asked} figures are within tolerance.\n{render(rows)}"
+    print(f"{text}\n\n{time.perf_counter() - start:.0f} s")
+    if given.json:
+        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
+    if given.page:
+        given.page.write_text(with_figures(given.page.read_text(), text))
+    return int(bool(missed))
+
+
+def with_figures(page: str, figures: str) -> str:
+    """The page with these figures in the place of those that it has.
+
+    Raises:
+        ConfigError: It has no place for them.
+    """
+    start, end = page.find(_PLACE[0]), page.find(_PLACE[1])
+    if not 0 <= start < end:
+        raise ConfigError(f"--page: expected a page with the lines {_PLACE[0]} and {_PLACE[1]}")
+    return f"{page[: start + len(_PLACE[0])]}\n\n{figures.strip()}\n\n{page[end:]}"
+
+
+def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--short", action="store_true", help="a smoke run of half a minute")
     parser.add_argument("--json", type=Path, help="write the rows there too")
+    parser.add_argument("--page", type=Path, help="put the tables into this page's place for them")
+    parser.add_argument("--rows", type=Path, nargs="*", help="show rows written by --json instead")
     parser.add_argument("--seed", type=int, default=_FIRST_SEED, help="first simulator seed")
     parser.add_argument("--datasets", nargs="*", default=RECORDED_DATASETS)
     parser.add_argument("--problems", type=int, default=Size.problems)
     parser.add_argument("--deep", type=int, default=Size.deep_problems)
     given = parser.parse_args(argv)
-    folder = os.environ.get(DATA_VARIABLE)
-    if not folder:
+    if not given.rows and not os.environ.get(DATA_VARIABLE):
         parser.error(f"{DATA_VARIABLE} is not set: it names the folder of real data")
-    size = SHORT if given.short else Size(given.problems, deep_problems=given.deep)
-    start = time.perf_counter()
-    rows = calibrate(Path(folder), size, datasets=given.datasets, seed=given.seed)
-    print(render(rows))
-    missed = misses(rows)
-    asked = sum(row.tolerance is not None for row in rows)
-    seconds = time.perf_counter() - start
-    print(f"\n{asked - len(missed)} of {asked} figures within tolerance, {seconds:.0f} s")
-    if given.json:
-        given.json.write_text(json.dumps([asdict(row) for row in rows], indent=1))
-    return int(bool(missed))
+    return given
 
 
 if __name__ == "__main__":

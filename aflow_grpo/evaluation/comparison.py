@@ -45,6 +45,17 @@ _RECORDED_ANCHORS = {
 }
 
 
+_TITLES = {
+    "level": "One-call accuracy",
+    "contrast": "Contrasts",
+    "headroom": "Headroom",
+    "noise": "Noise, for information",
+    "agreement": "What agreement tells",
+    "cost": "Tokens and USD, for information",
+    "visibility": "Visibility",
+}
+
+
 @dataclass(frozen=True)
 class Row:
     """One figure, recorded and simulated."""
@@ -230,7 +241,7 @@ def render(rows: Sequence[Row]) -> str:
     lines: list[str] = []
     for kind in dict.fromkeys(row.kind for row in rows):
         lines += [
-            f"\n### {kind}\n",
+            f"\n### {_TITLES.get(kind, kind)}\n",
             "| set | figure | recorded | simulated | weighted | difference | ± | allowed |",
             "|---|---|---|---|---|---|---|---|",
         ]

@@ -39,8 +39,9 @@ from aflow_grpo.training.lengths import (
 from aflow_grpo.training.metrics import rollout_metrics, valid_rate
 from aflow_grpo.training.report import choose_example
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
+from aflow_grpo.training.spending import SpendForecast
 from aflow_grpo.training.stage import RewardStage
-from aflow_grpo.training.tracking import log_rollout_table
+from aflow_grpo.training.tracking import evenly_spaced, log_rollout_table
 from aflow_grpo.training.update import update_policy
 
 __all__ = ["GRPOModule"]
@@ -95,6 +96,7 @@ class GRPOModule(L.LightningModule):
         self._optimizer_steps = 0
         self._idle_steps = 0
         self._reward_stage = RewardStage()
+        self._forecast = SpendForecast()
         self._quick_evaluations = 0
         self._sampled: list[Rollout] = []
         self._greedy: list[Rollout] = []
@@ -141,6 +143,7 @@ class GRPOModule(L.LightningModule):
             "iteration": self.iteration,
             "idle_steps": self._idle_steps,
             "reward_stage": self._reward_stage.state_dict(),
+            "forecast": self._forecast.state_dict(),
             "quick_evaluations": self._quick_evaluations,
             "evaluations": self.evaluations,
             "evaluated_at": self._evaluated_at,
@@ -172,6 +175,7 @@ class GRPOModule(L.LightningModule):
         self.iteration = int(state["iteration"])
         self._idle_steps = int(state["idle_steps"])
         self._reward_stage.load_state_dict(state.get("reward_stage", {}))
+        self._forecast.load_state_dict(state.get("forecast", {}))
         self._quick_evaluations = int(state["quick_evaluations"])
         self.evaluations = list(state["evaluations"])
         self._evaluated_at = int(state["evaluated_at"])
@@ -219,7 +223,7 @@ class GRPOModule(L.LightningModule):
         self.policy.train()
         self.rollouts = collected.rollouts_B
         self._update(collected)
-        self._check_idle()
+        self.grpo.check_idle(self._idle_steps)
         return None
 
     def _update(self, collected: Collected) -> None:
@@ -240,6 +244,8 @@ class GRPOModule(L.LightningModule):
             metrics = rollout_metrics(collected.rollouts_B, "train", operators=known)
             metrics |= update.metrics | self._reward_stage.observe(collected.rollouts_B)
             metrics |= left_out_metrics(self.trainer, "train")
+            if self._reward_stage.is_full:
+                metrics |= self._forecast.observe(self, collected.rollouts_B)
             metrics["train/cost_usd_total"] = self.cost_usd
             metrics["time/sample_s"] = collected.sample_s
             metrics["time/execute_s"] = collected.wait_s
@@ -274,14 +280,6 @@ class GRPOModule(L.LightningModule):
             for r in rollouts
         )
 
-    def _check_idle(self) -> None:
-        if self._idle_steps >= self.grpo.max_idle_steps:
-            raise ConfigError(
-                f"{self._idle_steps} iterations in a row had equal rewards within every group, so "
-                "nothing can be learned (model.grpo.max_idle_steps). Raise model.grpo.group_size, "
-                "start from a policy that sometimes succeeds, or use easier problems."
-            )
-
     # Evaluation
 
     def validation_step(self, batch: Sequence[Problem], batch_idx: int) -> None:
@@ -303,9 +301,7 @@ class GRPOModule(L.LightningModule):
         if self._quick_executes:
             known = self.policy.operators
             self._log(rollout_metrics(self._greedy, "val/quick", greedy=True, operators=known))
-            log_rollout_table(
-                self.trainer.logger, self._table(self._greedy), self.iteration, "quick"
-            )
+            self._log_table(self._greedy, "quick")
         else:
             self._log(valid_rate(self._greedy, "val"))
         self._count_cost(self._greedy)
@@ -378,7 +374,7 @@ class GRPOModule(L.LightningModule):
         self._log(metrics)
         self._log_lengths(split, self._sampled or self._greedy)
         self._count_cost([*self._sampled, *self._greedy])
-        log_rollout_table(self.trainer.logger, self._table(self._greedy), self.iteration, split)
+        self._log_table(self._greedy, split)
         self.example = choose_example(self._greedy)
         self._sampled, self._greedy = [], []
         return metrics
@@ -386,10 +382,9 @@ class GRPOModule(L.LightningModule):
     def _log_lengths(self, split: str, rollouts: Sequence[Rollout]) -> None:
         log_lengths(self.trainer.logger, rollouts, token_limits(self.policy), split, self.iteration)
 
-    def _table(self, rollouts: Sequence[Rollout]) -> Sequence[Rollout]:
-        """Evenly spaced rows, so that every domain and level is seen."""
-        rows = min(self.evaluation.table_rows, len(rollouts))
-        return [rollouts[i * len(rollouts) // rows] for i in range(rows)]
+    def _log_table(self, rollouts: Sequence[Rollout], name: str) -> None:
+        rows = evenly_spaced(rollouts, self.evaluation.table_rows)
+        log_rollout_table(self.trainer.logger, rows, self.iteration, name)
 
     def _log(self, metrics: Mapping[str, float]) -> None:
         """To the logger under our own step, and to Lightning for callbacks that monitor."""

@@ -31,7 +31,7 @@ from aflow_grpo.scoring.own_scorers import load_scorers
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
 from aflow_grpo.training.open_run import OpenRun, RunParts, SandboxSettings
-from aflow_grpo.training.spending import OutageGuard, SpendForecast
+from aflow_grpo.training.outage import OutageGuard
 from aflow_grpo.training.storing import Place, make_batch, settings_text
 from aflow_grpo.training.traces import TracedRun
 from aflow_grpo.workflow.contract import TEN_OPERATORS
@@ -76,7 +76,6 @@ class RolloutCallback(L.Callback):
         self.operators = load_operators(self.own_operators)
         self.scoring = scoring
         load_scorers(scoring.scorers)  # a wrong path stops before anything is opened
-        self._forecast = SpendForecast(reward, llm.budget_usd, rollout.fallback == "evaluation")
         self._guard = OutageGuard(llm.max_unavailable, llm.unavailable_over)
         self._open: OpenRun | None = None
 
@@ -197,20 +196,6 @@ class RolloutCallback(L.Callback):
         )
         journal.put_rollouts(make_batch(place, rollouts, settings))
         journal.flush()
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Forecast the run's cost once its first iterations are done."""
-        self._forecast.observe(trainer, pl_module)
-
-    def state_dict(self) -> dict[str, Any]:
-        """What the forecast has seen."""
-        return self._forecast.state_dict()
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The counterpart of `state_dict`."""
-        self._forecast.load_state_dict(state_dict)
 
     def on_save_checkpoint(
         self, trainer: L.Trainer, pl_module: L.LightningModule, checkpoint: dict[str, Any]

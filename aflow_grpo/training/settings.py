@@ -49,6 +49,19 @@ class GRPOSettings:
         _at_least("model.grpo.gradient_clip", self.gradient_clip, 0)
         _at_least("model.grpo.max_idle_steps", self.max_idle_steps, 1)
 
+    def check_idle(self, idle_steps: int) -> None:
+        """Refuse to go on after `max_idle_steps` iterations in a row without anything to learn.
+
+        Raises:
+            ConfigError: There were as many.
+        """
+        if idle_steps >= self.max_idle_steps:
+            raise ConfigError(
+                f"{idle_steps} iterations in a row had equal rewards within every group, so "
+                "nothing can be learned (model.grpo.max_idle_steps). Raise model.grpo.group_size, "
+                "start from a policy that sometimes succeeds, or use easier problems."
+            )
+
 
 @dataclass(frozen=True)
 class OptimizerSettings:

@@ -1,4 +1,4 @@
-"""What a run spends: a forecast from its first iterations, and an end when nobody answers.
+"""What a run will spend, forecast from its first iterations.
 
 The budget itself is kept where calls are made (`llm.budget`). Not here: a forecast before the run
 (`preflight`).
@@ -8,57 +8,24 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import lightning as L
 
-from aflow_grpo.errors import OutageError
 from aflow_grpo.records import Rollout
-from aflow_grpo.rewards import RewardSettings
+from aflow_grpo.training.collect import rollout_callback_of
 from aflow_grpo.training.forecast import Phases, Plan, forecast, plan_run, step_figures
 from aflow_grpo.training.settings import EvaluationSettings
 
-__all__ = ["OutageGuard", "SpendForecast", "plan_rest"]
+__all__ = ["SpendForecast", "plan_rest"]
 
 _LOG = logging.getLogger(__name__)
 _ITERATIONS = 3
 """So many are looked at before anything is forecast."""
 _ENDLESS = 100
 _NO_TIME = Phases(0.0, 0.0, 0.0, 0.0)
-
-
-class OutageGuard:
-    """Ends the run when too many of the latest workflows that asked the executor got no answer.
-
-    Args:
-        max_unavailable: The share that may be lost, 0 to 1.
-        over_workflows: Of so many; before there are that many, nothing is judged.
-    """
-
-    def __init__(self, max_unavailable: float, over_workflows: int) -> None:
-        self._max = max_unavailable
-        self._lost: deque[bool] = deque(maxlen=over_workflows)
-
-    def check(self, rollouts: Sequence[Rollout]) -> None:
-        """Look at the rollouts of one draw, in their order.
-
-        Raises:
-            OutageError: Too many were masked; the message repeats what the last of them says.
-        """
-        for rollout in rollouts:
-            if not (rollout.masked or rollout.execution.calls):
-                continue  # it asked nobody
-            self._lost.append(rollout.masked)
-            lost = sum(self._lost)
-            if len(self._lost) == self._lost.maxlen and lost > self._max * len(self._lost):
-                raise OutageError(
-                    f"{lost} of the last {len(self._lost)} workflows that asked the executor got "
-                    f"no answer, more than llm.max_unavailable={self._max:g} allows. The last "
-                    f"says: {rollout.execution.message} Mend the tier, or add one to llm.tiers."
-                )
 
 
 def plan_rest(
@@ -99,43 +66,38 @@ def plan_rest(
 
 
 class SpendForecast:
-    """Says after the first iterations what the run will cost by its list prices, once.
+    """Says after the first iterations what the run will cost by its list prices, once."""
 
-    Args:
-        reward: Knows what one call costs where no workflow has run yet.
-        budget_usd: The run's budget; None for none.
-        fallback: As in `plan_rest`.
-    """
-
-    def __init__(self, reward: RewardSettings, budget_usd: float | None, fallback: bool) -> None:
-        self._reward = reward
-        self._budget_usd = budget_usd
-        self._fallback = fallback
+    def __init__(self) -> None:
         self._seen: list[list[float]] = []
 
     def state_dict(self) -> dict[str, Any]:
-        """What the first iterations showed, for a run that is stopped among them."""
+        """What the first iterations showed: part of the checkpoint."""
         return {"seen": self._seen}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The counterpart of `state_dict`."""
-        self._seen = list(state["seen"])
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; one from before there were forecasts has an empty state."""
+        self._seen = [list(figures) for figures in state.get("seen", ())]
 
-    def observe(self, trainer: L.Trainer, pl_module: Any) -> None:
-        """Call after every training iteration.
+    def observe(self, pl_module: Any, rollouts: Sequence[Rollout]) -> dict[str, float]:
+        """Take note of an iteration; warns when the budget looks too small.
 
         Args:
-            trainer: Of the fit; its loggers get the two ends of the forecast.
-            pl_module: With the iteration's rollouts and the list cost so far.
+            pl_module: With the list cost so far, this iteration's included.
+            rollouts: Of the iteration, whose workflows were really executed.
+
+        Returns:
+            After the last of the first iterations the two ends of the forecast; else nothing.
         """
         if len(self._seen) >= _ITERATIONS:
-            return
-        figures = step_figures(pl_module.rollouts, self._reward)
+            return {}
+        trainer, settings = pl_module.trainer, rollout_callback_of(pl_module.trainer)
+        figures = step_figures(rollouts, settings.reward)
         # Where nothing ran, an assumption stands for the mean, and weighs as one workflow.
         ran = max(1, figures.ran)
         self._seen.append([figures.workflows, figures.total_usd, ran, ran * figures.ran_usd])
         if len(self._seen) < _ITERATIONS:
-            return
+            return {}
         workflows, total_usd, ran_in_all, ran_usd = map(sum, zip(*self._seen, strict=True))
         figures = replace(
             figures,
@@ -151,16 +113,15 @@ class SpendForecast:
             first_iteration=pl_module.iteration,
             evaluation=pl_module.evaluation,
             workflows=int(workflows) // _ITERATIONS,
-            fallback=self._fallback,
+            fallback=settings.rollout.fallback == "evaluation",
         )
         found = forecast(figures, _NO_TIME, plan, concurrency=1)
         low, high = pl_module.cost_usd + found.low_usd, pl_module.cost_usd + found.high_usd
-        for logger in trainer.loggers:
-            metrics = {"forecast/cost_usd_low": low, "forecast/cost_usd_high": high}
-            logger.log_metrics(metrics, step=pl_module.iteration)
-        if self._budget_usd is not None and self._budget_usd < high:
+        budget_usd = settings.llm.budget_usd
+        if budget_usd is not None and budget_usd < high:
             _LOG.warning(
                 "The first %d iterations say that the run will cost %.4f USD, and %.4f if every "
                 "workflow runs; llm.budget_usd=%g may end it early.",
-                *(_ITERATIONS, low, high, self._budget_usd),
+                *(_ITERATIONS, low, high, budget_usd),
             )
+        return {"forecast/cost_usd_low": low, "forecast/cost_usd_high": high}

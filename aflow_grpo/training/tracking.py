@@ -30,7 +30,14 @@ from aflow_grpo.training.interrupts import deferred_interrupt, unwind_from_here
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory
 
-__all__ = ["ConfigArtifact", "RunLogger", "log_rollout_table", "start_run", "without_keys"]
+__all__ = [
+    "ConfigArtifact",
+    "RunLogger",
+    "evenly_spaced",
+    "log_rollout_table",
+    "start_run",
+    "without_keys",
+]
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
@@ -284,6 +291,12 @@ def _tag_sandbox(logger: RunLogger, callbacks: Sequence[L.Callback]) -> None:
     for callback in callbacks:
         if isinstance(callback, RolloutCallback):
             logger.experiment.set_tag(logger.run_id, "aflow_grpo.sandbox", callback.sandbox_mode)
+
+
+def evenly_spaced(rollouts: Sequence[Rollout], rows: int) -> list[Rollout]:
+    """At most `rows` of them, so that every domain and level is seen."""
+    rows = min(rows, len(rollouts))
+    return [rollouts[i * len(rollouts) // rows] for i in range(rows)]
 
 
 def log_rollout_table(

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
-from aflow_grpo.evaluation.calibration import SHORT, calibrate, main, population
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.evaluation.calibration import (
+    SHORT,
+    calibrate,
+    main,
+    population,
+    with_figures,
+)
 from aflow_grpo.evaluation.comparison import Row, misses, render
 from aflow_grpo.evaluation.recorded import RECORDED_DATASETS
 
@@ -41,9 +50,28 @@ def test_the_table_has_a_section_per_kind_and_marks_misses() -> None:
         Row("DROP", "cost", "tokens", 65.0, 64.0),
     ]
     text = render(rows)
-    assert "### level" in text and "### cost" in text
+    assert "### One-call accuracy" in text and "### Tokens and USD" in text
     assert "| MATH | one call | 0.500 | 0.600 |  | +0.100 **missed** | 0.011 | 0.02 |" in text
     assert misses(rows) == rows[:1]
+
+
+def test_rows_that_were_kept_are_shown_and_put_into_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [Row("MATH", "level", "one call", 0.5, 0.51, None, 0.02)]
+    (tmp_path / "rows.json").write_text(json.dumps([asdict(row) for row in rows]))
+    page = tmp_path / "page.md"
+    page.write_text("Before\n<!-- figures -->\nold\n<!-- end of figures -->\nAfter\n")
+    assert main(["--rows", str(tmp_path / "rows.json"), "--page", str(page)]) == 0
+    assert "1 of 1 figures are within tolerance" in capsys.readouterr().out
+    text = page.read_text()
+    assert text.startswith("Before\n<!-- figures -->\n\n1 of 1")
+    assert "old" not in text and text.endswith("<!-- end of figures -->\nAfter\n")
+
+
+def test_a_page_without_a_place_is_left_alone() -> None:
+    with pytest.raises(ConfigError, match="--page: expected a page with the lines"):
+        with_figures("no place", "figures")
 
 
 def test_without_data_the_command_says_what_is_missing(

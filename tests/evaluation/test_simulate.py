@@ -92,7 +92,7 @@ def test_over_http_the_same_workflow_gives_the_same_answers() -> None:
 
     async def over_http(simulator: Simulator) -> tuple[list[str], float]:
         answers, usd = [], 0.0
-        client = ExecutorClient([simulator.tier()])
+        client = ExecutorClient([simulator.tier(structured_outputs="off")])
         async with Sandbox() as sandbox:
             operators = OperatorKit().build(sandbox=sandbox, problem=SUM.visible)
             for repeat in range(3):

@@ -8,9 +8,14 @@ import string
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from simulated_world import MARKERS, problems, system
 
-from aflow_grpo.llm.simulator import prose
+from aflow_grpo.llm.simulator import SimulatorSettings, prose
 from aflow_grpo.llm.simulator.instructions import Reading, read_instruction, short_chance
+from aflow_grpo.llm.simulator.values import extract, is_right
+from aflow_grpo.llm.simulator.world import World
+
+N = 600
 
 
 @pytest.mark.parametrize(
@@ -34,6 +39,7 @@ from aflow_grpo.llm.simulator.instructions import Reading, read_instruction, sho
         ("Mind the edge cases.", "edges"),
         ("Write the function in Python.", "code"),
         ("The code failed its tests.", "failure"),
+        ("Plan the computation in short steps.", "plan"),
     ],
 )
 def test_a_phrase_is_read_as_its_family(text: str, family: str) -> None:
@@ -116,3 +122,86 @@ def test_the_models_own_prose_instructs_nobody(seed: int) -> None:
 def test_prose_has_about_the_length_asked_for(chars: int) -> None:
     lengths = [len(prose.derivation(random.Random(seed), chars)) for seed in range(300)]
     assert sum(lengths) / len(lengths) == pytest.approx(chars, rel=0.05, abs=50)
+
+
+def test_a_plan_holds_no_answer() -> None:
+    for domain in ("math", "code"):
+        made = problems(domain, 40)
+        world = World(made, MARKERS, SimulatorSettings())
+        for problem in made:
+            text = world.text(system("custom"), f"Plan it in short steps.\n\n{problem.text}", 1)
+            assert extract(text) is None and "```" not in text
+
+
+@pytest.mark.parametrize(
+    ("instruction", "low", "high"),
+    [
+        ("Give only the short answer.", 0.9, 1.0),
+        ("Answer the question.", 0.0, 0.15),
+        ("Explain in detail.", 0.0, 0.1),
+        ("Explain in detail. Give only the short answer, no explanation.", 0.6, 1.0),
+    ],
+)
+def test_on_qa_the_instruction_decides_on_the_form(
+    instruction: str, low: float, high: float
+) -> None:
+    made = problems("qa", N, 1)
+    world = World(made, MARKERS, SimulatorSettings())
+    texts = [world.text(system("custom"), f"{instruction}\n\n{p.text}", 1) for p in made]
+    short = sum(len(text.split()) < 6 for text in texts) / N
+    assert low <= short <= high
+
+
+def test_a_step_that_verifies_a_short_answer_mostly_makes_it_wordy() -> None:
+    made = problems("qa", N, 1)
+    world = World(made, MARKERS, SimulatorSettings())
+
+    def exact(instruction: str) -> float:
+        prompts = [f"{instruction}\n\n{p.text}\n\nAnswer: {p.answer}" for p in made]
+        texts = [world.text(system("custom"), prompt, 1) for prompt in prompts]
+        return sum(text == p.answer for p, text in zip(made, texts, strict=True)) / N
+
+    assert exact("Give only the short answer.") > 0.95
+    assert 0.8 < exact("Check the answer. Give only the short answer.") < 0.97
+    assert exact("Verify the answer and explain what you find.") < 0.25
+
+
+def test_a_draft_is_mostly_taken_over_in_math() -> None:
+    made = problems("math", N, 3)
+    world = World(made, MARKERS, SimulatorSettings())
+
+    def share(draft: str) -> float:
+        """Of replies that are right."""
+        texts = [
+            world.text(system("custom"), f"Refine it.\n\n{p.text}\nResult: {draft or p.answer}", 1)
+            for p in made
+        ]
+        return sum(is_right(p, extract(text)) for p, text in zip(made, texts, strict=True)) / N
+
+    alone = (
+        sum(
+            is_right(p, extract(world.text(system("custom"), f"Refine it.\n\n{p.text}", 1)))
+            for p in made
+        )
+        / N
+    )
+    assert share("") > 0.93
+    assert share("") - alone > 0.4
+
+
+def test_unconditional_rewriting_spoils_code() -> None:
+    made = problems("code", N, 1)
+    world = World(made, MARKERS, SimulatorSettings())
+    block = "Rewrite and improve the code.\n\n{}\n\n```python\n{}\n```"
+    texts = [world.text(system("custom"), block.format(p.text, p.answer), 1) for p in made]
+    kept = sum(f"```python\n{p.answer}\n```" in t for p, t in zip(made, texts, strict=True)) / N
+    assert kept == pytest.approx(0.86, abs=0.05)
+    assert all("```python" in text for text in texts)
+
+
+def test_a_critique_of_code_is_words() -> None:
+    made = problems("code", 50, 1)
+    world = World(made, MARKERS, SimulatorSettings())
+    for p in made:
+        prompt = f"Review the code and say what is missing.\n\n{p.text}\n\n{p.answer}"
+        assert "```" not in world.text(system("custom"), prompt, 1)

@@ -72,7 +72,7 @@ def test_accuracy_over_problems_is_the_profiles(dataset: str) -> None:
 def test_most_problems_are_always_right_or_always_wrong(dataset: str) -> None:
     rows = outcomes(Skill(3, 1.0), of(dataset), runs=5)
     mixed = mean(0 < sum(row) < 5 for row in rows)
-    assert 0.005 < mixed < {"gsm8k": 0.06, "drop": 0.06, "math": 0.25}[dataset]
+    assert 0.005 < mixed < {"gsm8k": 0.06, "drop": 0.09, "math": 0.25}[dataset]
 
 
 def test_without_noise_repeats_never_differ() -> None:

@@ -172,6 +172,13 @@ def test_a_hidden_bug_passes_the_public_tests_alone(reference: str, name: str, c
     assert run(hidden, other) != run(reference, other)
 
 
+def test_a_function_that_returns_nothing_is_no_bug_of_itself() -> None:
+    reference = "def f(x):\n    return None"
+    assert fingerprint(reference) not in {
+        fingerprint(bug) for bug in visible_bugs(reference, "f")[:2]
+    }
+
+
 @pytest.mark.parametrize(
     "test",
     [

@@ -14,7 +14,11 @@ from trainer_runs import checkpoint_of, metrics_of, new_root, run_verb, write_se
 from aflow_grpo.errors import ConfigError, OutageError
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.records import OperatorCall, Rollout, Status, Usage
-from aflow_grpo.training.spending import OutageGuard
+from aflow_grpo.training.outage import OutageGuard
+
+
+WORST_CALL_USD = 2048 * 0.60e-6 + 2000 * 0.15e-6
+"""Of the simulator's tier: max_tokens, and more bytes than these prompts have."""
 
 
 def journal_usd(root: Path) -> float:
@@ -78,7 +82,9 @@ def test_a_budget_ends_the_run_with_a_checkpoint_and_is_never_passed(
     whole_usd = journal_usd(straight)
     root = new_root(tmp_path / "short")
     at = ["--trainer.default_root_dir", root]
-    budget_usd = whole_usd / 2
+    # A call is refused when its worst case does not fit, so less than that is always left over.
+    budget_usd = WORST_CALL_USD + whole_usd / 4
+    assert budget_usd < whole_usd
     assert run_verb("fit", *common, *at, "--llm.budget_usd", repr(budget_usd)) == 3
     said = capsys.readouterr().err
     assert "llm.budget_usd=" in said and "--ckpt_path last" in said and "Traceback" not in said

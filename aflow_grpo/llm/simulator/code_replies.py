@@ -16,10 +16,10 @@ from aflow_grpo.records import Problem
 
 __all__ = ["reply_with_code"]
 
-_MENDS = 0.80
-"""Share of the failures that it understands which it mends."""
 _PATCHES = 0.15
 """Chance that it is made to pass the tests it was shown, and those alone."""
+_PLANS = 0.5
+"""Strength from which a plan is all that a reply gives."""
 _ASKED = 0.3
 """Strength from which an instruction counts."""
 _EDGE_GAIN = 0.01
@@ -76,7 +76,7 @@ def _mended(call: Call, solution: str) -> str:
     understood = call.solves("code") or call.skill.coin(
         call.problem, "mendable", call.profile.mendable, call.rng
     )
-    if understood and call.skill.coin(call.problem, "mends", _MENDS, call.rng):
+    if understood and call.skill.coin(call.problem, "repairs", call.profile.repairs, call.rng):
         return call.problem.answer
     return _bug(call, _PATCHES, "patch")
 
@@ -105,7 +105,7 @@ def _free(call: Call) -> str:
     problem, reading = call.problem, call.reading
     around, tokens = outside(call.user, problem), call.skill.lengths(call.problem).free
     if not _mentions_code(problem, around):
-        if reading.reasoning > _ASKED and reading.code < _ASKED:  # a plan was asked for
+        if reading.plan > _PLANS:
             return prose.code_notes(call.rng, CHARS * tokens)
         return _explained(call, _program(call), tokens)
     right, code = _judged(problem, around)

@@ -109,6 +109,10 @@ _FAILURE: Mapping[str, float] = {
     "failed": 0.6, "fails": 0.6, "failing": 0.6, "fail": 0.4, "does not pass": 0.6, "error": 0.4,
     "is wrong": 0.5, "incorrect": 0.4, "bug": 0.5, "bugs": 0.4, "debug": 0.5,
 }  # fmt: skip
+_PLAN: Mapping[str, float] = {
+    "plan": 0.6, "outline": 0.55, "approach": 0.2, "strategy": 0.4, "do not solve": 0.7,
+    "don t solve": 0.7, "hint": 0.4, "hints": 0.4,
+}  # fmt: skip
 
 _FAMILIES: Mapping[str, Mapping[str, float]] = {
     "brevity": _BREVITY,
@@ -123,6 +127,7 @@ _FAMILIES: Mapping[str, Mapping[str, float]] = {
     "edges": _EDGES,
     "code": _CODE,
     "failure": _FAILURE,
+    "plan": _PLAN,
 }
 
 
@@ -156,6 +161,8 @@ class Reading:
     """A program."""
     failure: float = 0.0
     """That something be mended which failed."""
+    plan: float = 0.0
+    """A plan rather than a solution."""
 
     @property
     def empty(self) -> bool:
@@ -221,7 +228,7 @@ def short_chance(reading: Reading, *, draft: bool, plain: float = 0.0) -> float:
         - 0.5 * reading.rewrite
         - 2.0 * reading.reasoning
     )
-    least = 0.12 if draft else 0.02
+    least = 0.135 if draft else 0.02
     # A step that checks or rewrites what was short already now and then says what it found.
     most = 1 - 0.12 * max(reading.check, reading.rewrite) if draft else 1.0
     return least + (most - least) / (1 + math.exp(-logit))

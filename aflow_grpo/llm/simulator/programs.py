@@ -53,8 +53,10 @@ def visible_bugs(reference: str, entry_point: str) -> tuple[str, ...]:
     """
     found: list[str] = []
     for kind in range(6):
-        bug = _slipped(reference, entry_point, kind)
-        if bug is not None and bug not in found:
+        bug = _slipped(reference, entry_point, kind) if len(found) < _HOW_MANY else None
+        if bug is None:
+            break
+        if bug not in found and fingerprint(bug) != fingerprint(reference):
             found.append(bug)
     name = entry_point if entry_point.isidentifier() else "solution"
     found += [f"def {name}(*args):\n    {line}" for line in ("return None", "pass", "return args")]

@@ -15,7 +15,7 @@ UNKNOWN_VALUE = "not enough information"
 """Said of problems that the simulator does not know."""
 
 CODE_INTRO = (
-    "To approach this task we go through the input, keep track of what is needed and return the "
+    "To do this we go through the input, keep track of what is needed and return the "
     "result in the shape that the task names. Here is how that looks:"
 )
 
@@ -47,7 +47,7 @@ _CODE_NOTES = (
     "The time it takes grows linearly with the size of the input.",
     "The memory that it needs is that of the result itself.",
     "Finally it returns the result, so that the given tests can compare it at once.",
-    "The same approach carries over to longer inputs without any change.",
+    "The same idea carries over to longer inputs without any change.",
     "Each branch returns a value of the same type, which keeps the callers simple.",
     "Names were chosen so that it all reads like the statement of the task.",
 )

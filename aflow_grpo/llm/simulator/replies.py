@@ -51,6 +51,8 @@ _SURE_ANSWER = 0.985
 """Share of AnswerGenerate's answers that are short, whatever else is asked for."""
 _KEPT_WORDS = 15
 _TERSE = 0.6
+_PLANS = 0.5
+"""Strength from which a plan is all that a reply gives."""
 
 
 @dataclass(frozen=True)
@@ -281,7 +283,8 @@ def _spoken(call: Call) -> str:
     chance = short_chance(reading, draft=draft is not None, plain=call.profile.plain_drafts)
     if call.habit("short", chance):
         return with_unit(problem, value) if reading.units > 0.6 else value
-    chars = int(call.profile.wordy_chars * (1 + reading.talk + reading.reasoning)) - 75
+    tokens = call.skill.lengths(problem).free * (1 + reading.talk + reading.reasoning)
+    chars = int(CHARS * tokens) - 75
     rest = prose.spoken(rng, chars)
     if draft is not None and reading.check > 0.3:
         return f"Taking the text into account, **{value}** fits the question. {rest}".strip()
@@ -292,6 +295,8 @@ def _derived(call: Call) -> str:
     """A free reply to a math problem: a derivation and its result, which may be hard to read."""
     problem, reading, rng, profile = call.problem, call.reading, call.rng, call.profile
     draft = mentioned(problem, call.around)
+    if reading.plan > _PLANS and reading.closing < _PLANS and draft is None:
+        return prose.derivation(rng, 2 * call.skill.lengths(problem).free)
     terse = reading.silence > _TERSE and reading.reasoning < 0.5
     gain = _gain(call) - (profile.terse_loss if terse and draft is None else 0.0)
     value = _value(call, "written", gain, draft)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SimulatorServer"]
 
-HOST = "127.0.0.1"
+_HOST = "127.0.0.1"
 _LOG = logging.getLogger(__name__)
 _JSON_HEADERS = ((b"content-type", b"application/json"),)
 _GATEWAY_PAGE = b"<html><head><title>502 Bad Gateway</title></head><body>502</body></html>"
@@ -235,12 +235,12 @@ def _bound(port: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        bound.bind((HOST, port))
+        bound.bind((_HOST, port))
     except (OSError, OverflowError) as error:
         bound.close()
         why = (getattr(error, "strerror", None) or str(error)).rstrip(".")
         raise ConfigError(
-            f"port {port} on {HOST}: {why}. Give another one, or 0 for one that is free."
+            f"port {port} on {_HOST}: {why}. Give another one, or 0 for one that is free."
         ) from None
     return bound
 

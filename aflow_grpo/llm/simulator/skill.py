@@ -29,7 +29,7 @@ __all__ = ["Skill"]
 
 _OTHERS = 5
 """Wrong values besides the likeliest; each of them is as likely as the others."""
-_NEW = 0.003
+_NEW = 0.005
 """Share of a habit's variance that is drawn anew for every call."""
 _WORDING_SHARE = 0.25
 """Share of a habit's variance that belongs to problem and wording."""
