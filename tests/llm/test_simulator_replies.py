@@ -335,3 +335,9 @@ def test_hard_problems_get_longer_replies() -> None:
         world = World(made, MARKERS, SimulatorSettings())
         lengths.append(sum(len(world.text(system("custom"), p.text, 1)) for p in made))
     assert all(short < long for short, long in pairwise(lengths))
+
+
+def test_an_unknown_question_is_no_answer_to_itself() -> None:
+    world = World([], MARKERS, SimulatorSettings())
+    assert world.text("", "What is 2+2?", 1).count("2+2") == 0
+    assert "Paris" in world.text("", "The answer is Paris. Repeat only the answer.", 1)

@@ -198,7 +198,9 @@ def unknown_reply(operator: str, user: str, rng: random.Random) -> str:
         name = (section(user, "entry_point") or "").strip()
         name = name if name.isidentifier() else "solution"
         return f"```python\ndef {name}(*args):\n    return None\n```"
-    value = extract(draft or user) or prose.UNKNOWN_VALUE
+    value = extract(draft or user)
+    if value is None or value == user.strip():  # a short question is no answer to itself
+        value = prose.UNKNOWN_VALUE
     if operator == "answer_generate":
         return f"<thought>{prose.aside(rng, 150)}</thought>\n<answer>{value}</answer>"
     if operator == "format":
