@@ -49,7 +49,8 @@ ONE_CALL_COST_USD: dict[str, float] = {
 """List cost of answering one problem with one executor call, by `dataset` or `dataset/domain`.
 
 Measured on AFlow's published raw runs (gpt-4o-mini, $0.15 / $0.60 per million tokens); the sample
-problems' figures are their simulated executor's."""
+problems' figures are choices: a call of their simulated executor costs a fifth to a half of that
+(`aflow-grpo data describe data/sample/val.jsonl --measure`)."""
 
 Stage = Literal["structure", "full"]
 
