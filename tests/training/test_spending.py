@@ -16,7 +16,6 @@ from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.records import OperatorCall, Rollout, Status, Usage
 from aflow_grpo.training.outage import OutageGuard
 
-
 WORST_CALL_USD = 2048 * 0.60e-6 + 2000 * 0.15e-6
 """Of the simulator's tier: max_tokens, and more bytes than these prompts have."""
 
