@@ -19,9 +19,10 @@ _VARIABLE = "AFLOW_GRPO_ABUSE_SECRET"
 def descendants(pid: int) -> list[int]:
     """Every process below `pid`, whichever of its threads started it."""
     children: list[int] = []
-    for listed in Path(f"/proc/{pid}/task").glob("*/children"):
-        with contextlib.suppress(OSError):
-            children += map(int, listed.read_text().split())
+    with contextlib.suppress(FileNotFoundError):  # it ended while it was looked at
+        for listed in Path(f"/proc/{pid}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                children += map(int, listed.read_text().split())
     return [found for child in children for found in (child, *descendants(child))]
 
 
