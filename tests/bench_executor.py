@@ -24,6 +24,7 @@ from aflow_grpo.llm.simulator import SIMULATED_MODEL, Simulator, SimulatorSettin
 from aflow_grpo.llm.tiers import Tier
 from aflow_grpo.records import Problem, Status, WorkflowSource
 from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.seeds import derive_seed
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from tests.bench_workflows import THREE_CALLS
@@ -43,25 +44,31 @@ def endpoint(problems: list[Problem], latency_s: float = 0.0) -> Simulator:
 
 async def critical_path(problems: list[Problem]) -> None:
     """Workflows of three calls, one after the other in each, all workflows at once."""
-    source = WorkflowSource(THREE_CALLS)
     with endpoint(problems, LATENCY_S) as simulator:
         client = ExecutorClient([simulator.tier(max_concurrent=WORKFLOWS)])
         async with Interpreter(workers=WORKFLOWS) as interpreter, Sandbox(workers=1) as sandbox:
             executor = WorkflowExecutor(client, interpreter, sandbox)
             await client.check()  # as before every run; imports the transport
-            started, cpu = time.perf_counter(), time.process_time()
-            runs = await asyncio.gather(
-                *(
-                    executor.run(source, problems[i].visible, seed=i, timeout_s=60.0)
-                    for i in range(WORKFLOWS)
-                )
-            )
-            wall, cpu = time.perf_counter() - started, time.process_time() - cpu
+            for when in ("first", "then"):
+                await wave(when, executor, problems)
         await client.aclose()
+
+
+async def wave(when: str, executor: WorkflowExecutor, problems: list[Problem]) -> None:
+    """All workflows at once; their first calls all arrive together, and so do the others."""
+    source = WorkflowSource(THREE_CALLS)
+    started, cpu = time.perf_counter(), time.process_time()
+    runs = await asyncio.gather(
+        *(
+            executor.run(source, problems[i].visible, seed=derive_seed(when, i), timeout_s=60.0)
+            for i in range(WORKFLOWS)
+        )
+    )
+    wall, cpu = time.perf_counter() - started, time.process_time() - cpu
     assert all(run.status is Status.OK and run.usage.calls == CALLS for run in runs)
     path = CALLS * LATENCY_S
     print(
-        f"{WORKFLOWS} workflows x {CALLS} calls of {LATENCY_S:g} s: {wall:6.2f} s, "
+        f"{when:5} {WORKFLOWS} workflows x {CALLS} calls of {LATENCY_S:g} s: {wall:6.2f} s, "
         f"{wall / path:5.3f} of the critical path ({path:g} s), "
         f"{1000 * cpu / (WORKFLOWS * CALLS):.2f} CPU ms a call with the workflow",
         flush=True,
