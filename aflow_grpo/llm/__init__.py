@@ -2,12 +2,14 @@
 
 | module | holds |
 |---|---|
-| `tiers` | one endpoint's settings, and where its key comes from |
-| `prices` | the dated price table |
-| `endpoint`, `breaker` | one tier: HTTP, retries, circuit breaker |
+| `settings`, `tiers`, `trace_settings` | what can be set; where a tier's key comes from |
+| `prices`, `budget` | the dated price table; the run's hard limit |
+| `endpoint`, `breaker`, `limits` | one tier: HTTP, retries, circuit breaker, rates |
+| `chat`, `structured`, `failures` | bodies of requests and replies; replies as JSON; what went wrong |
 | `check` | do the endpoints answer? asked before a run |
-| `client`, `session` | the chain of tiers, and what the operators call |
-| `journal`, `rollout_store` | the durable store of every answered call and every rollout |
+| `client`, `progress`, `session` | the chain of tiers; how far a call is; what the operators call |
+| `ledger`, `journal`, `journal_schema`, `journal_files` | the durable store of every call |
+| `rollout_store` | and of every rollout |
 | `simulator` | a server that imitates gpt-4o-mini on known problems |
 
 A tier is the executor's, or the one that writes workflows in place of a policy in this process.

@@ -4,8 +4,11 @@
 |---|---|
 | `module`, `update` | the LightningModule; one GRPO update |
 | `datamodule` | problem sets, endless proportional batches |
-| `rollout_callback`, `event_loop`, `collect` | executing workflows from `training_step` |
+| `rollout_callback`, `open_run`, `event_loop`, `collect` | executing workflows from `training_step` |
 | `storing` | every rollout to the journal |
+| `traces`, `trace_spans`, `trace_store` | sampled rollouts as MLflow traces |
+| `outage`, `spending`, `preflight`, `forecast` | when nobody answers; what a run will cost |
+| `stage`, `rescoring`, `lengths` | the reward's stage; other rewards; lengths against limits |
 | `run_directory`, `checkpoint` | one process per directory; boundaries, atomic files |
 | `interrupts` | Ctrl-C and SIGTERM |
 | `metrics`, `tracking` | every metric name; the run in MLflow |
