@@ -5,7 +5,7 @@
 | `settings`, `tiers`, `trace_settings` | what can be set; where a tier's key comes from |
 | `prices`, `budget` | the dated price table; the run's hard limit |
 | `endpoint`, `breaker`, `limits` | one tier: HTTP, retries, circuit breaker, rates |
-| `chat`, `structured`, `failures` | bodies of requests and replies; replies as JSON; what went wrong |
+| `chat`, `structured`, `failures` | bodies; replies as JSON; what went wrong |
 | `check` | do the endpoints answer? asked before a run |
 | `client`, `progress`, `session` | the chain of tiers; how far a call is; what the operators call |
 | `ledger`, `journal`, `journal_schema`, `journal_files` | the durable store of every call |

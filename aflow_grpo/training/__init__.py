@@ -4,7 +4,7 @@
 |---|---|
 | `module`, `update` | the LightningModule; one GRPO update |
 | `datamodule` | problem sets, endless proportional batches |
-| `rollout_callback`, `open_run`, `event_loop`, `collect` | executing workflows from `training_step` |
+| `rollout_callback`, `open_run`, `event_loop`, `collect` | executing workflows for a step |
 | `storing` | every rollout to the journal |
 | `traces`, `trace_spans`, `trace_store` | sampled rollouts as MLflow traces |
 | `outage`, `spending`, `preflight`, `forecast` | when nobody answers; what a run will cost |
