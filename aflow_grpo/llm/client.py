@@ -118,6 +118,7 @@ class ExecutorClient:
         self._endpoints: list[Endpoint] | None = None
         self._flights: dict[bytes, _Flight] = {}
         self._usage = Usage()
+        self._told = False
         self._counters = {tier.name: TierCounters() for tier in tiers}
 
     @property
@@ -288,6 +289,7 @@ class ExecutorClient:
                 fault=str(outcome.failure or ""),
             )
             if outcome.text is not None:
+                self._told = False
                 return Reply(
                     outcome.text,
                     spent,
@@ -298,7 +300,9 @@ class ExecutorClient:
                 )
             assert outcome.failure is not None
             failures.append((tier.name, outcome.failure))
-            level = logging.INFO if index < last else logging.WARNING
+            # Once, not for every call of an outage: the rollouts that are lost are counted.
+            level = logging.INFO if index < last or self._told else logging.WARNING
+            self._told = self._told or index == last
             _LOG.log(level, "Tier %r gave no answer: %s.", tier.name, outcome.failure)
             if progress.abandoned:
                 break

@@ -23,6 +23,7 @@ from scripted_endpoint import (
 from aflow_grpo.errors import ConfigError, ExecutorError, Unavailable, WorkflowFault
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
+from aflow_grpo.llm.session import Request
 from aflow_grpo.llm.tiers import Tier, WriterTier
 from aflow_grpo.records import FaultKind, Usage
 
@@ -333,3 +334,15 @@ def test_proxies_of_the_environment_do_not_catch_loopback(monkeypatch: pytest.Mo
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, dead_url())
     assert against([GOOD], _one_call)[0] == "hello"
+
+
+def test_an_outage_is_told_once_until_it_is_over(caplog: pytest.LogCaptureFixture) -> None:
+    script = [error(400), error(400), GOOD, error(400)]
+
+    async def scenario(client: ExecutorClient, endpoint: Scripted) -> None:
+        for seed in range(4):
+            await client.ask(Request("p", "", seed=seed))
+
+    against(script, scenario, max_attempts=1)
+    told = [record for record in caplog.records if "gave no answer" in record.message]
+    assert [record.levelname for record in told] == ["WARNING", "WARNING"]
