@@ -18,7 +18,7 @@ import pytest
 from made_rollouts import call, rollout
 from mlflow.tracking import MlflowClient
 from opentelemetry import trace as otel
-from stored_traces import place, stored
+from stored_traces import ALL, ENDED_S, place, run_in, stored, write
 from trainer_runs import new_root
 
 from aflow_grpo.errors import ConfigError
@@ -34,9 +34,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:For backward compatibility, 'str':DeprecationWarning"),
 ]
 
-ALL = TraceSettings(sample_rate=1.0)
-ENDED_S = 60.0
-
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -46,17 +43,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def logger(root: Path) -> Iterator[RunLogger]:
     """A run of its own in a store that all tests share."""
-    logger = RunLogger(root)
-    assert logger.run_id
-    yield logger
-    logger.finalize("success")
-
-
-def write(logger: RunLogger, rollouts: list[Rollout], settings: TraceSettings = ALL) -> Tracer:
-    tracer = Tracer(logger, settings)
-    tracer.add(rollouts, place(logger))
-    tracer.close(ENDED_S)
-    return tracer
+    with run_in(root) as logger:
+        yield logger
 
 
 # Which are chosen

@@ -16,7 +16,7 @@ import pytest
 from executed_world import CODE, MARKERS, MATH, QA, WORLD, completion, opened, written
 from made_rollouts import rollout
 from mlflow.entities import Span, Trace
-from stored_traces import place, stored
+from stored_traces import run_in, stored, write
 from trainer_runs import new_root, run_verb, write_settings
 
 from aflow_grpo.llm.simulator import Simulator
@@ -31,7 +31,6 @@ from aflow_grpo.records import (
     to_dict,
 )
 from aflow_grpo.training.storing import STRUCTURE
-from aflow_grpo.training.traces import Tracer
 from aflow_grpo.training.tracking import RunLogger
 
 # MLflow's own doing.
@@ -40,7 +39,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:For backward compatibility, 'str':DeprecationWarning"),
 ]
 
-ALL = TraceSettings(sample_rate=1.0, max_chars=100_000)
 SOLVED = written(
     "r = await self.answer_generate(input=problem)",
     "p = await self.programmer(problem=problem, analysis='none')",
@@ -56,7 +54,6 @@ RAISES = written(
     "r = await self.custom(input=problem, instruction='')",
     "return r['response'].split()[10 ** 6], COST",
 )
-ENDED_S = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -94,17 +91,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def logger(root: Path) -> Iterator[RunLogger]:
     """A run of its own in a store that all tests share."""
-    logger = RunLogger(root)
-    assert logger.run_id
-    yield logger
-    logger.finalize("success")
-
-
-def write(logger: RunLogger, rollouts: list[Rollout], settings: TraceSettings = ALL) -> Tracer:
-    tracer = Tracer(logger, settings)
-    tracer.add(rollouts, place(logger))
-    tracer.close(ENDED_S)
-    return tracer
+    with run_in(root) as logger:
+        yield logger
 
 
 def children(trace: Trace, parent: Span) -> list[Span]:
