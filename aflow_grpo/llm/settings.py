@@ -42,7 +42,7 @@ class LLMSettings:
     (it was stopped and resumed), or also those of the other runs in the same file."""
     budget_usd: float | None = None
     """What the run may really pay, resumed or not; before the call that could pass it the run
-    stops with a checkpoint. Null for no limit."""
+    stops with a checkpoint. Null for no limit. Needs the journal, which knows what was paid."""
     workflow: SpendLimits = field(default_factory=SpendLimits)
     """What one workflow may consume."""
     max_unavailable: float = 0.5
@@ -58,6 +58,11 @@ class LLMSettings:
             raise ConfigError(
                 f"llm.budget_usd={self.budget_usd!r}: expected more than 0 USD, or null for no "
                 "limit."
+            )
+        if self.budget_usd is not None and not self.journal:
+            raise ConfigError(
+                f"llm.budget_usd={self.budget_usd!r} needs llm.journal: true: without it, a "
+                "run that is resumed would not know what it has paid."
             )
         if not 0 <= self.max_unavailable <= 1:
             raise ConfigError(

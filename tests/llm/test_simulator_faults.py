@@ -351,4 +351,5 @@ def test_wrong_settings_are_named(wrong: dict[str, Any], told: str) -> None:
 
 
 def test_transport_and_content_may_sum_to_more_than_one_together() -> None:
-    FaultSettings(rate_hang=0.7, rate_cut=0.7)
+    settings = FaultSettings(rate_hang=0.7, rate_cut=0.7)
+    assert settings.rate(Fault.HANG) + settings.rate(Fault.CUT) == pytest.approx(1.4)

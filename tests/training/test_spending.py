@@ -71,6 +71,11 @@ def test_settings_that_make_no_sense(key: str, value: float) -> None:
         LLMSettings(**{key: value})  # type: ignore[arg-type]
 
 
+def test_a_budget_needs_the_journal_that_knows_what_was_paid() -> None:
+    with pytest.raises(ConfigError, match=r"llm\.budget_usd=1\.0 needs llm\.journal: true"):
+        LLMSettings(budget_usd=1.0, journal=False)
+
+
 def test_a_budget_ends_the_run_with_a_checkpoint_and_is_never_passed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
