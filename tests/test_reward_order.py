@@ -45,7 +45,9 @@ from aflow_grpo.rewards import (
 
 presets = st.sampled_from(["ordered", "additive", "v1", "literal", "custom"])
 stages = st.sampled_from(["structure", "full"])
-near_right = st.floats(0, 1, exclude_max=True) | st.just(math.nextafter(1 - 1e-9, 0))
+below_right = math.nextafter(1 - 1e-9, 0)
+"""The largest score that is not right: from 1 - 1e-9 on a quotient of floats counts as 1."""
+near_right = st.floats(0, below_right) | st.just(below_right)
 
 
 def totals_of(data: st.DataObject, settings: RewardSettings, stage: Any) -> list[float]:
