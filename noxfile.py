@@ -4,7 +4,7 @@ nox                  check + tests: what CI runs
 nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
 nox -s calibration   simulated beside recorded figures; needs AFLOW_GRPO_DATA
-nox -s bench         speed figures; `-- executor`, `-- journal`, `-- traces` ... for one section
+nox -s bench         speed figures; `-- executor`, `-- grpo`, `-- sampling` ... for one section
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def prepare(session: nox.Session) -> None:
     stamp = ENVIRONMENT / "installed-for"
     if not stamp.is_file() or stamp.read_text() != wanted:
         session.run(sys.executable, "-m", "venv", str(ENVIRONMENT), external=True)
-        run(session, "python", "-m", "pip", "install", "-q", "-e", f"{ROOT}[dev]")
+        run(session, "python", "-m", "pip", "install", "-q", "-e", f"{ROOT}[dev,parity]")
         stamp.write_text(wanted)
 
 

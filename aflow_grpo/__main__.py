@@ -16,12 +16,14 @@ import time
 from collections.abc import Sequence
 
 from aflow_grpo.training.interrupts import Terminated, stop_signals
+from aflow_grpo.training.launched import is_first_rank
 
 __all__ = ["main"]
 
 _TRAINER_VERBS = ("fit", "validate", "test")
 _COMMANDS = {
     "data": ("data", "run_data"),
+    "describe": ("describe", "run_describe"),
     "journal": ("journal", "run_journal"),
     "rescore": ("rescore", "run_rescore"),
     "score": ("score", "run_score"),
@@ -37,6 +39,7 @@ _USAGE = """usage: aflow-grpo VERB [options]
   test       judge it on data.test      aflow-grpo test --config … --ckpt_path last
   data       get data sets, check them  aflow-grpo data prepare gsm8k --source hub
              sample, check, describe    aflow-grpo data describe gsm8k
+  describe   what a preset stands for   aflow-grpo describe loss dapo
   score      judge recorded outputs,    aflow-grpo score outputs.jsonl --profile aflow
              compare with their labels
   journal    a run's calls, tokens      aflow-grpo journal RUN --by tier
@@ -67,7 +70,8 @@ EXIT_OK, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 2, 130, 143
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code.
 
-    0 done, 1 failed, 2 wrong usage or settings, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
+    0 done, 1 failed, 2 wrong usage or settings, 3 ended by a limit, 4 training has gone wrong, 130
+    interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
     if not arguments or arguments[0] in ("-h", "--help"):
@@ -89,7 +93,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _stopped(verb: str, how: str, code: int) -> int:
-    print(f"\naflow-grpo {verb}: {how}.", file=sys.stderr)
+    if is_first_rank():
+        print(f"\naflow-grpo {verb}: {how}.", file=sys.stderr)
     return code
 
 
@@ -103,7 +108,7 @@ def _run(verb: str, arguments: list[str]) -> int:
     # What torch and MLflow leave behind takes seconds to collect, for nothing: the process ends.
     atexit.register(gc.freeze)
     if verb in _TRAINER_VERBS:
-        if sys.stdout.isatty() or verb == "fit":
+        if is_first_rank() and (sys.stdout.isatty() or verb == "fit"):
             print(f"aflow-grpo {verb}: loading …", flush=True)
         started = time.perf_counter()
         # On some processors it says, when imported, that it will not fetch a kernel from the hub.

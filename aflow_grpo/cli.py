@@ -23,25 +23,37 @@ import lightning as L
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aflow_grpo.assets import shipped_path
-from aflow_grpo.errors import AFlowError, BudgetSpent, ConfigError, OutageError
+from aflow_grpo.errors import (
+    AFlowError,
+    BudgetSpent,
+    ConfigError,
+    DivergedError,
+    OutageError,
+    RankFailed,
+)
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.mistakes import explain, refuse_ignored
 from aflow_grpo.training.checkpoint import AtomicCheckpointIO, BoundaryCheckpoint, last_checkpoint
 from aflow_grpo.training.datamodule import WorkflowDataModule
 from aflow_grpo.training.interrupts import Terminated
+from aflow_grpo.training.launched import is_first_rank
 from aflow_grpo.training.module import GRPOModule
 from aflow_grpo.training.preflight import Preflight
 from aflow_grpo.training.progress import ProgressReporter
+from aflow_grpo.training.rank_watch import RankWatch
+from aflow_grpo.training.ranks import TOLD
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, storage_trouble
 from aflow_grpo.training.tracking import ConfigArtifact, start_run, without_keys
 
 __all__ = ["TerseParser", "TrainerCLI", "run_trainer_verb"]
 
-EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_LIMIT = 0, 1, 2, 3
+EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_LIMIT, EXIT_DIVERGED = 0, 1, 2, 3, 4
 EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + int(signal.SIGINT), 128 + int(signal.SIGTERM)
 _CONTINUE = "The same command with `--ckpt_path last` continues."
 _VERBS = ("fit", "validate", "test")
@@ -98,11 +110,15 @@ class TrainerCLI(LightningCLI):
 
     Args:
         stack: Leaves the run's directory when it is closed.
+        watch: Looks after the other processes of a distributed run.
         started: `time.perf_counter()` when the command began; default is now.
     """
 
-    def __init__(self, stack: ExitStack, started: float | None = None, **kwargs: Any) -> None:
+    def __init__(
+        self, stack: ExitStack, watch: RankWatch, started: float | None = None, **kwargs: Any
+    ) -> None:
         self._stack = stack
+        self._watch = watch
         self._started = time.perf_counter() if started is None else started
         self._preflight: Preflight | None = None
         base = [str(shipped_path("configs/base.yaml"))]
@@ -157,7 +173,8 @@ class TrainerCLI(LightningCLI):
         config = self.config[self.subcommand]
         # A question to this command, no setting of the run: it is not logged with them.
         preflight = bool(config.pop("preflight", False))
-        directory = self._stack.enter_context(RunDirectory(Path(config.trainer.default_root_dir)))
+        root = Path(config.trainer.default_root_dir)
+        directory = self._stack.enter_context(RunDirectory(root, guest=not is_first_rank()))
         if config.get("ckpt_path") == "last":
             config["ckpt_path"] = self._last_checkpoint(directory)
         elif config.get("ckpt_path") and not Path(config["ckpt_path"]).is_file():
@@ -188,15 +205,24 @@ class TrainerCLI(LightningCLI):
         kwargs["plugins"] = [AtomicCheckpointIO(), *plugins]
         if self._preflight is None:
             try:
-                return _one_device(super().instantiate_trainer(**kwargs))
+                return self._watched(super().instantiate_trainer(**kwargs))
             except (TypeError, ValueError) as error:
                 raise ConfigError(f"trainer: {error}") from error
         config = self.config_init[self.subcommand]
         keys = set(self._parser(self.subcommand).callback_keys) - {"checkpoint", "progress"}
         callbacks = [config[key] for key in sorted(keys)]
-        return _one_device(
+        return self._watched(
             self._instantiate_trainer({**config.trainer, **kwargs}, [*callbacks, self._preflight])
         )
+
+    def _watched(self, trainer: L.Trainer) -> L.Trainer:
+        _check_strategy(trainer)
+        trainer.callbacks.insert(0, self._watch)  # type: ignore[attr-defined]
+        return trainer
+
+    def before_fit(self) -> None:
+        """Refuse, before other processes are started, what each of them would refuse."""
+        self.datamodule.check_ranks(self.trainer.world_size)
 
     def _last_checkpoint(self, directory: RunDirectory) -> str | None:
         """What ``--ckpt_path last`` means, before Lightning looks for a ModelCheckpoint."""
@@ -217,16 +243,22 @@ def run_trainer_verb(arguments: Sequence[str], started: float | None = None) -> 
     sys.argv[1:] = [_resolve_config(a) for a in arguments]
     verb = "fit --preflight" if "--preflight" in arguments else arguments[0]
     try:
-        with ExitStack() as stack:
-            TrainerCLI(stack, started)
+        with RankWatch() as watch, ExitStack() as stack:
+            TrainerCLI(stack, watch, started)
     except (BudgetSpent, OutageError) as end:
-        print(f"\naflow-grpo {verb}: {end}{_how_to_continue(verb)}", file=sys.stderr)
+        _say(f"\naflow-grpo {verb}: {end}{_how_to_continue(verb)}", end)
         return EXIT_LIMIT
+    except DivergedError as end:
+        _say(f"\naflow-grpo {verb}: {end}", end)
+        return EXIT_DIVERGED
+    except RankFailed as error:
+        _say(f"\naflow-grpo {verb}: {error}{_how_to_continue(verb)}")
+        return EXIT_FAILED
     except AFlowError as error:
-        print(f"\naflow-grpo {verb}: {error}", file=sys.stderr)
+        _say(f"\naflow-grpo {verb}: {error}", error)
         return EXIT_SETTINGS
     except MisconfigurationException as error:  # Lightning's word for a wrong trainer setting
-        print(f"\naflow-grpo {verb}: trainer: {error}", file=sys.stderr)
+        _say(f"\naflow-grpo {verb}: trainer: {error}")
         return EXIT_SETTINGS
     except (Terminated, SIGTERMException):
         return _stopped(verb, "terminated", EXIT_TERMINATED)
@@ -240,7 +272,7 @@ def run_trainer_verb(arguments: Sequence[str], started: float | None = None) -> 
         trouble = storage_trouble(error)
         if trouble is None:
             raise
-        print(f"\naflow-grpo {verb}: {_no_storage(verb, trouble)}", file=sys.stderr)
+        _say(f"\naflow-grpo {verb}: {_no_storage(verb, trouble)}")
         return EXIT_FAILED
     return EXIT_OK
 
@@ -250,6 +282,11 @@ def _check_trainer_settings(config: Any) -> None:
     seed, trainer = config.seed_everything, config.trainer
     if seed is not None and not 0 <= seed < 2**32:
         raise ConfigError(f"seed_everything={seed}: expected 0 to {2**32 - 1}.")
+    if trainer.use_distributed_sampler:
+        raise ConfigError(
+            "trainer.use_distributed_sampler=true: expected false. Problems are shared out among "
+            "the ranks already."
+        )
     interval = trainer.val_check_interval
     if isinstance(interval, int | float) and interval <= 0:
         raise ConfigError(f"trainer.val_check_interval={interval}: expected 1 or more iterations.")
@@ -260,13 +297,23 @@ def _check_trainer_settings(config: Any) -> None:
         )
 
 
-def _one_device(trainer: L.Trainer) -> L.Trainer:
-    if trainer.world_size != 1:
+def _check_strategy(trainer: L.Trainer) -> None:
+    """Every process holds all weights and runs this command: one device, or DDP by subprocess."""
+    strategy, launcher = trainer.strategy, trainer.strategy.launcher
+    if not is_first_rank() and trainer.world_size == 1:
         raise ConfigError(
-            f"trainer.devices x trainer.num_nodes={trainer.world_size}: expected one device; "
-            "several are not supported yet."
+            "trainer.devices x trainer.num_nodes=1: a launcher has started several processes of "
+            "this command. Set trainer.devices (per machine) and trainer.num_nodes to what it "
+            "starts, and trainer.strategy: ddp."
         )
-    return trainer
+    replicated = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    if not replicated or isinstance(launcher, _MultiProcessingLauncher):
+        raise ConfigError(
+            f"trainer.strategy: {type(strategy).__name__} with {type(launcher).__name__}: "
+            "expected auto or ddp. Sharded strategies (fsdp, deepspeed) and started copies of a "
+            "process (ddp_spawn, ddp_fork, ddp_notebook) are not supported; docs/scaling.md says "
+            "what fits on one device."
+        )
 
 
 def _no_storage(verb: str, trouble: str) -> str:
@@ -277,8 +324,15 @@ def _no_storage(verb: str, trouble: str) -> str:
 
 
 def _stopped(verb: str, how: str, code: int) -> int:
-    print(f"\naflow-grpo {verb}: {how}.{_how_to_continue(verb)}", file=sys.stderr)
+    _say(f"\naflow-grpo {verb}: {how}.{_how_to_continue(verb)}")
     return code
+
+
+def _say(message: str, error: Exception | None = None) -> None:
+    """The first rank speaks; another one only of an error that nobody else knows of."""
+    untold = error is not None and TOLD not in getattr(error, "__notes__", ())
+    if is_first_rank() or untold:
+        print(message, file=sys.stderr)
 
 
 def _how_to_continue(verb: str) -> str:
@@ -297,7 +351,10 @@ def _resolve_config(argument: str) -> str:
 
 
 def _quieten() -> None:
-    """Hide what other libraries say that a user can do nothing about."""
+    """Hide what other libraries say that a user can do nothing about, and what ranks repeat."""
+    if not is_first_rank():
+        logging.getLogger("aflow_grpo").setLevel(logging.ERROR)
+        warnings.simplefilter("ignore")
     for name in ("lightning.fabric", "lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)
@@ -305,6 +362,7 @@ def _quieten() -> None:
     for message in (
         ".*does not have many workers.*",
         ".*The number of training batches.*",
+        "Found \\d+ module\\(s\\) in eval mode at the start of training",  # the KL reference
         ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated.*",
         "\\s*``instantiate_classes`` was deprecated",
         "Be aware that when using `ckpt_path`,callbacks",

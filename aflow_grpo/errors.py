@@ -16,6 +16,8 @@ Two kinds of trouble never mix:
     ├── ExecutorError (RuntimeError)     an endpoint cannot be used (no key, no price, no answer)
     │   └── OutageError                  a run ended because no endpoint answered any more
     ├── BudgetSpent (RuntimeError)       the run's money is spent: it ends before the next call
+    ├── RankFailed (RuntimeError)        another process of a distributed run has failed
+    ├── DivergedError (RuntimeError)     training has gone wrong: not finite, too far, not valid
     └── RolloutFault                     becomes a status on a record; never shown as a traceback
         ├── WorkflowFault                the workflow's own doing
         └── Unavailable                  the endpoint's doing, nobody's fault: masked from learning
@@ -30,8 +32,10 @@ __all__ = [
     "BudgetSpent",
     "ConfigError",
     "DataError",
+    "DivergedError",
     "ExecutorError",
     "OutageError",
+    "RankFailed",
     "RolloutFault",
     "SandboxUnavailable",
     "Unavailable",
@@ -66,6 +70,14 @@ class BudgetSpent(AFlowError, RuntimeError):
 
 class OutageError(ExecutorError):
     """No endpoint answered any more, so that the run was ended; a checkpoint continues it."""
+
+
+class RankFailed(AFlowError, RuntimeError):
+    """Another process of a distributed run has failed; the message is what it failed with."""
+
+
+class DivergedError(AFlowError, RuntimeError):
+    """Training has gone wrong; the message says how and names the last good checkpoint."""
 
 
 class RolloutFault(AFlowError):

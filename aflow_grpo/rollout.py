@@ -1,16 +1,17 @@
 """From problems and completions to scored rollouts: concurrency, seeds, deadlines, order.
 
-The engine runs every completion once, at most `concurrency` at a time, and returns the rollouts in
-the order of the requests, whatever the order in which they finished. A rollout that has not ended
-when the batch's deadline passes is `unavailable`. No Lightning and no torch in here.
+The engine runs every completion once, at most `concurrency` at a time over all batches, and returns
+the rollouts of a batch in the order of the requests, whatever the order in which they finished.
+Requests come all at once (`run`) or one by one, as they are written (`stream`). A rollout that has
+not ended when its batch's deadline passes is `unavailable`. No Lightning and no torch in here.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.execution import WorkflowExecutor
@@ -27,7 +28,14 @@ from aflow_grpo.rewards import REHEARSED, RewardSettings, compute_reward
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["RolloutEngine", "RolloutRequest", "RolloutSettings", "make_requests", "rollout_seed"]
+__all__ = [
+    "RolloutEngine",
+    "RolloutRequest",
+    "RolloutSettings",
+    "RolloutStream",
+    "make_requests",
+    "rollout_seed",
+]
 
 
 @dataclass(frozen=True)
@@ -35,9 +43,11 @@ class RolloutSettings:
     """How a batch of workflows is executed."""
 
     concurrency: int = 16
-    """Most workflows that run at the same time."""
+    """Most workflows that run at the same time. With fewer than a batch has (`data.batch_size` x
+    `model.grpo.group_size`), some wait for others to end, and a step takes as much longer."""
     deadline_s: float = 600.0
-    """Wall-clock limit of one batch; what has not ended by then is `unavailable`."""
+    """Wall-clock limit of one batch, from its last workflow's being written; what has not ended by
+    then is `unavailable`."""
     fallback: Literal["never", "evaluation", "always"] = "evaluation"
     """When the fixed workflow answers in place of one that does not run. Its answer is for the
     user and never rewarded, so that training by default does not pay for it."""
@@ -120,6 +130,8 @@ class RolloutEngine:
         self._scorers = scorers
         self._reward = reward
         self._settings = settings or RolloutSettings()
+        # One for all batches: the workflows of two that overlap share the limit.
+        self._slots = asyncio.Semaphore(self._settings.concurrency)
 
     async def run(
         self,
@@ -138,44 +150,47 @@ class RolloutEngine:
                 reward's stage `structure`): no answer, no score, no fallback.
             on_done: Called in the event loop's thread as each rollout ends, for progress.
         """
+        stream = self.stream(evaluation=evaluation, rehearse=rehearse, on_done=on_done)
+        for request in requests:
+            stream.submit(request)
+        stream.end()
+        return await stream.results()
+
+    def stream(
+        self,
+        *,
+        evaluation: bool = False,
+        rehearse: bool = False,
+        on_done: Callable[[Rollout], None] | None = None,
+    ) -> RolloutStream:
+        """A batch whose requests come one by one; the arguments are those of `run`.
+
+        To be called in the event loop's thread, as is everything of what it returns.
+        """
         fallback = self._settings.fallback == "always" or (
             evaluation and self._settings.fallback == "evaluation"
         )
-        slots = asyncio.Semaphore(self._settings.concurrency)
 
         async def one(request: RolloutRequest) -> Rollout:
-            async with slots:
-                executor = self._rehearsal if rehearse else self._executor
-                execution = await executor.execute(
-                    request.completion,
-                    request.problem.visible,
-                    seed=request.seed,
-                    fallback=fallback and not rehearse,
-                )
-                if rehearse:
-                    rollout = self._reward_of(request, replace(execution, answer=None), REHEARSED)
-                else:
-                    rollout = await self._finish(request, execution)
+            async with self._slots:
+                rollout = await self._rollout(request, fallback=fallback, rehearse=rehearse)
             if on_done is not None:
                 on_done(rollout)
             return rollout
 
-        if not requests:
-            return []
-        tasks = [asyncio.create_task(one(request)) for request in requests]
-        try:
-            # An exception is a bug of ours: it ends the batch at once, not at the deadline.
-            _, late = await asyncio.wait(
-                tasks, timeout=self._settings.deadline_s, return_when=asyncio.FIRST_EXCEPTION
-            )
-        except BaseException:
-            await _cancel(tasks)
-            raise
-        await _cancel(tasks)  # the ended ones too: when several raised, only the first is told of
-        return [
-            self._too_late(request) if task in late else task.result()
-            for request, task in zip(requests, tasks, strict=True)
-        ]
+        return RolloutStream(one, self._too_late, self._settings.deadline_s)
+
+    async def _rollout(self, request: RolloutRequest, *, fallback: bool, rehearse: bool) -> Rollout:
+        executor = self._rehearsal if rehearse else self._executor
+        execution = await executor.execute(
+            request.completion,
+            request.problem.visible,
+            seed=request.seed,
+            fallback=fallback and not rehearse,
+        )
+        if rehearse:
+            return self._reward_of(request, replace(execution, answer=None), REHEARSED)
+        return await self._finish(request, execution)
 
     async def inspect(self, requests: Sequence[RolloutRequest]) -> list[Rollout]:
         """Parse and validate only: no executor call; a valid workflow is `ok` without an answer."""
@@ -218,7 +233,65 @@ class RolloutEngine:
         )
 
 
-async def _cancel(tasks: Sequence[asyncio.Task[Rollout]] | set[asyncio.Task[Rollout]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+class RolloutStream:
+    """A batch whose requests come one by one; each runs from then on.
+
+    An exception, which is a bug of ours, ends the batch at once, not at the deadline: `results`
+    raises it, and what is submitted afterwards is not run.
+
+    Args:
+        one: Runs a request.
+        too_late: The rollout of one that had not ended at the deadline.
+        deadline_s: Seconds from `end` on.
+    """
+
+    def __init__(
+        self,
+        one: Callable[[RolloutRequest], Coroutine[Any, Any, Rollout]],
+        too_late: Callable[[RolloutRequest], Rollout],
+        deadline_s: float,
+    ) -> None:
+        self._one = one
+        self._too_late = too_late
+        self._deadline_s = deadline_s
+        self._tasks: dict[asyncio.Task[Rollout], RolloutRequest] = {}
+        self._complete = asyncio.Event()
+        self._over = False
+
+    def submit(self, request: RolloutRequest) -> None:
+        """Start `request`, as soon as the concurrency limit lets it."""
+        if not self._over:
+            task = asyncio.create_task(self._one(request))
+            task.add_done_callback(self._ended)
+            self._tasks[task] = request
+
+    def end(self) -> None:
+        """No more will be submitted; the deadline counts from here."""
+        self._complete.set()
+
+    async def results(self) -> list[Rollout]:
+        """The rollouts in the order in which they were submitted, once all have ended.
+
+        To be awaited once, at any time; when it is cancelled, so is what runs.
+        """
+        try:
+            await self._complete.wait()
+            late: set[asyncio.Task[Rollout]] = set()
+            if self._tasks:
+                _, late = await asyncio.wait(
+                    self._tasks, timeout=self._deadline_s, return_when=asyncio.FIRST_EXCEPTION
+                )
+        finally:
+            self._over = True
+            # The ended ones too: when several raised, only the first is told of.
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        return [
+            self._too_late(request) if task in late else task.result()
+            for task, request in self._tasks.items()
+        ]
+
+    def _ended(self, task: asyncio.Task[Rollout]) -> None:
+        if not task.cancelled() and task.exception() is not None:
+            self._complete.set()

@@ -2,7 +2,9 @@
 
 `nox -s bench -- interpreter` and so on runs single sections. Only when named run `executor` (calls
 that take two seconds), `library` (accuracy and cost of the fixed workflows), `exits` (100 short
-runs), which take a minute, and `traces` (pairs of fits), which takes some.
+runs), which take a minute, and `traces` (pairs of fits), `overlap` (a fit whose calls are slow;
+`overlap-short` is less of it), `grpo` (a step beside TRL's; `grpo-short`) and `sampling` (beside
+`generate`; `sampling-short`), which take some.
 
 Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is:
 compare ratios within one run, not numbers of different days.
@@ -30,7 +32,10 @@ from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
 from tests.bench_executor import measure_executor
+from tests.bench_grpo import measure_grpo
 from tests.bench_journal import measure_journal
+from tests.bench_overlap import measure_overlap
+from tests.bench_sampling import measure_sampling
 from tests.bench_sandbox import measure_sandbox
 from tests.bench_traces import measure_traces
 from tests.bench_workflows import measure_exits, measure_interpreter, measure_library
@@ -126,6 +131,12 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "executor": lambda: asyncio.run(measure_executor()),
     "journal": lambda: asyncio.run(measure_journal()),
     "traces": measure_traces,
+    "grpo": measure_grpo,
+    "grpo-short": lambda: measure_grpo(short=True),
+    "sampling": measure_sampling,
+    "sampling-short": lambda: measure_sampling(short=True),
+    "overlap": measure_overlap,
+    "overlap-short": lambda: measure_overlap(rounds=1),
 }
 DEFAULT = ("execution", "policy", "interpreter", "sandbox", "journal")
 

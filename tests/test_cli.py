@@ -110,11 +110,13 @@ def test_validate_and_test_judge_the_checkpoint_in_runs_of_their_own(judged: Pat
     assert len({*run_ids(judged), *run_ids(judged, "validate"), *run_ids(judged, "test")}) == 3
 
 
-def test_every_run_says_how_operator_code_was_confined(judged: Path) -> None:
+def test_every_run_says_how_operator_code_was_confined_and_what_is_trained(judged: Path) -> None:
+    tag = "select value from tags where key = ?"
     with sqlite3.connect(judged / "mlflow.db") as database:
-        tags = database.execute("select value from tags where key = 'aflow_grpo.sandbox'")
-        modes = [mode for (mode,) in tags]
+        modes = [mode for (mode,) in database.execute(tag, ("aflow_grpo.sandbox",))]
+        policies = [policy for (policy,) in database.execute(tag, ("aflow_grpo.policy",))]
     assert len(modes) == 3 and set(modes) <= {"jail", "jail+bwrap", "monty"}
+    assert policies == ["tiny (qwen2, float32): 100.00 % of 0.87 M parameters trained"] * 3
 
 
 def test_the_checkpoint_is_not_changed_by_judging_it(judged: Path) -> None:

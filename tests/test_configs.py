@@ -13,6 +13,7 @@ from trainer_runs import run_verb
 
 from aflow_grpo.cli import TrainerCLI, run_trainer_verb
 from aflow_grpo.records import DOMAINS
+from aflow_grpo.training.rank_watch import RankWatch
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "configs" / "base.yaml"
@@ -42,7 +43,7 @@ def parser() -> Iterator[Any]:
     """The command line's parser; leaves by SystemExit(2) where the command line does."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sys.argv", ["aflow-grpo", "fit"])
-        yield ParseOnly(ExitStack()).parser
+        yield ParseOnly(ExitStack(), RankWatch()).parser
 
 
 def settings(parser: Any, *arguments: str | Path, verb: str = "fit") -> dict[str, Any]:
@@ -163,7 +164,7 @@ def test_seed_holds_the_source_documents_settings(parser: Any) -> None:
         "model.policy.init_args.lora.target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"],
         "model.policy.init_args.lora.rank": 64,
         "model.grpo.group_size": 4,
-        "model.grpo.advantage_scale": "none",
+        "model.grpo.loss.preset": "seed",
         "model.optimizer.learning_rate": 1e-5,
         "data.batch_size": 4,
         "rollout.reward.preset": "literal",

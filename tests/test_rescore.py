@@ -105,6 +105,23 @@ def test_equal_settings_give_equal_numbers_to_the_bit(
     assert (root / "journal.db").read_bytes() == before, "opened for reading only"
 
 
+def test_the_journals_of_all_ranks_are_read_as_one(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Odd groups in the second one, and one step in both, as when it was repeated on one rank."""
+    assert run_verb("rescore", root, "--mlflow=false") == 0
+    whole = lines(root / "rescored.jsonl")
+    shutil.copy(root / "journal.db", root / "journal-rank1.db")
+    for name, other in (("journal.db", 1), ("journal-rank1.db", 0)):
+        with closing(sqlite3.connect(root / name)) as database:
+            gone = 'DELETE FROM rollouts WHERE step <> 2 AND "group" % 2 = ?'
+            assert database.execute(gone, (other,)).rowcount > 10
+            database.commit()
+    assert run_verb("rescore", root, "--mlflow=false") == 0
+    assert lines(root / "rescored.jsonl") == whole
+    assert "0 of 68 rollouts have another" in capsys.readouterr().out
+
+
 def test_judged_again_the_answers_are_what_they_were(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -253,6 +253,82 @@ def test_no_more_workflows_run_at_once_than_allowed(uneven_tier: Tier, concurren
     assert (Counting.peak, Counting.now) == (concurrency, 0)
 
 
+# One by one
+
+
+def test_a_submitted_workflow_runs_before_the_last_one_is_there(tier: Tier) -> None:
+    first, second = requests_for(MATH[:2], ASKS)
+
+    async def batch() -> list[Rollout]:
+        async with opened(tier) as world:
+            engine = RolloutEngine(world.executor, ScorerSet(world.sandbox), RewardSettings())
+            over = asyncio.Event()
+            stream = engine.stream(on_done=lambda _: over.set())
+            results = asyncio.create_task(stream.results())
+            stream.submit(second)
+            await asyncio.wait_for(over.wait(), 30)
+            assert not results.done(), "one more may come"
+            stream.submit(first)
+            stream.end()
+            return await results
+
+    assert identity(asyncio.run(batch())) == [(1, 0, "math/1"), (0, 0, "math/0")]
+
+
+def test_batches_that_overlap_share_the_concurrency(uneven_tier: Tier) -> None:
+    class Counting(_Counting):
+        pass
+
+    async def batches() -> None:
+        async with opened(uneven_tier, executor=Counting) as world:
+            settings = RolloutSettings(concurrency=2)
+            engine = RolloutEngine(
+                world.executor, ScorerSet(world.sandbox), RewardSettings(), settings
+            )
+            await asyncio.gather(*(engine.run(requests_for(MATH, ASKS)) for _ in range(2)))
+
+    asyncio.run(batches())
+    assert (Counting.peak, Counting.now) == (2, 0)
+
+
+def test_the_deadline_counts_from_the_last_submission(silent_tier: Tier) -> None:
+    async def batch() -> tuple[list[Rollout], bool, float]:
+        async with opened(silent_tier) as world:
+            settings = RolloutSettings(deadline_s=0.5)
+            scorers = ScorerSet(world.sandbox)
+            engine = RolloutEngine(world.executor, scorers, RewardSettings(), settings)
+            stream = engine.stream()
+            results = asyncio.create_task(stream.results())
+            stream.submit(requests_for(MATH[:1], ASKS)[0])
+            _, waiting = await asyncio.wait([results], timeout=1.0)
+            started = asyncio.get_running_loop().time()
+            stream.end()
+            rollouts = await results
+            return rollouts, bool(waiting), asyncio.get_running_loop().time() - started
+
+    (late,), waited, seconds = asyncio.run(batch())
+    assert waited and late.execution.fault_kind is FaultKind.DEADLINE
+    assert seconds >= 0.5
+
+
+def test_a_bug_ends_a_batch_that_is_still_being_submitted(silent_tier: Tier) -> None:
+    async def batch() -> None:
+        async with opened(silent_tier) as world:
+            engine = RolloutEngine(world.executor, _BrokenScorers(world.sandbox), RewardSettings())
+            before = asyncio.all_tasks()
+            stream = engine.stream()
+            asks, knows = requests_for(MATH[:1], ASKS, KNOWS)
+            stream.submit(asks)
+            stream.submit(knows)
+            with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+                await asyncio.wait_for(stream.results(), 30)
+            stream.submit(asks)  # too late: nothing is started any more
+            await world.client.aclose()
+            assert await leftovers(before) == []
+
+    asyncio.run(batch())
+
+
 # Bugs, and what is nobody's fault
 
 

@@ -16,7 +16,6 @@ import signal
 import sqlite3
 import sys
 import tempfile
-import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -242,55 +241,54 @@ class Interrupt(L.Callback):
 
     Args:
         iteration: Completed iterations before it.
-        moment: ``between`` two steps, while workflows are ``executing``, while the policy is
-            ``updating`` (nothing changed yet) or ``stepping`` (between two optimiser steps of one
-            update), while it is ``validating``, in the last evaluation (``judging``), or in the
-            middle of ``saving`` a checkpoint (SIGKILL only).
+        moment: ``between`` two steps, while the policy is ``writing`` (when a workflow has been
+            written), while workflows are ``executing`` (when a call has been answered), while the
+            policy is ``updating`` (before a backward pass) or ``stepping`` (between two optimiser
+            steps of one update), while it is ``validating``, in the last evaluation (``judging``,
+            when a call has been answered), or in the middle of ``saving`` a checkpoint (SIGKILL
+            only).
         name: The signal.
+        count: At the so-manyth such occasion of the iteration.
     """
 
-    def __init__(self, iteration: int, moment: str, name: str = "SIGINT") -> None:
+    def __init__(self, iteration: int, moment: str, name: str = "SIGINT", count: int = 1) -> None:
         self._iteration = iteration
         self._moment = moment
         self._signal = signal.Signals[name]
-        self._over = threading.Event()
+        self._left = count
 
     def _at(self, pl_module: Any, moment: str) -> None:
         if self._is(pl_module, moment):
-            self._send()
+            self._tick()
 
     def _is(self, pl_module: Any, moment: str) -> bool:
         due = moment == self._moment and pl_module.iteration == self._iteration
-        return due and not self._over.is_set()
+        return due and self._left > 0
 
-    def _send(self) -> None:
-        self._over.set()
-        os.kill(os.getpid(), self._signal)
+    def _tick(self) -> None:
+        self._left -= 1
+        if self._left == 0:
+            os.kill(os.getpid(), self._signal)
 
     def on_train_batch_start(
         self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Between two steps; and the start of a watch for executor calls."""
+        """Between two steps; and the start of a watch for workflows and executor calls."""
         self._at(pl_module, "between")
-        self._watch(trainer, pl_module, "executing")
+        if self._is(pl_module, "writing"):
+            self._watch_writing(pl_module)
+        self._watch_calls(trainer, pl_module, "executing")
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The module's last evaluation comes next."""
-        self._watch(trainer, pl_module, "judging")
+        self._watch_calls(trainer, pl_module, "judging")
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """And here, when it is made up for; the checkpoint is loaded by now."""
-        self._watch(trainer, pl_module, "judging")
-
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Too late for a watch."""
-        if self._moment == "executing" and pl_module.iteration > self._iteration:
-            self._over.set()
+        self._watch_calls(trainer, pl_module, "judging")
 
     def on_before_backward(self, trainer: L.Trainer, pl_module: Any, loss: Any) -> None:
-        """In an update that has changed nothing yet."""
+        """In an update, before a micro-batch adds its gradient."""
         self._at(pl_module, "updating")
 
     def on_before_optimizer_step(self, trainer: L.Trainer, pl_module: Any, optimizer: Any) -> None:
@@ -311,13 +309,27 @@ class Interrupt(L.Callback):
         if self._is(pl_module, "saving"):
             checkpoint["bomb"] = _Bomb()
 
-    def _watch(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
-        if self._is(pl_module, moment):
-            client = rollout_callback_of(trainer).client
-            threading.Thread(target=self._send_when_paying, args=(client,), daemon=True).start()
+    def _watch_writing(self, pl_module: Any) -> None:
+        write = pl_module.policy.write
 
-    def _send_when_paying(self, client: Any) -> None:
-        before = client.usage.calls
-        while not self._over.wait(0.001):
-            if client.usage.calls > before:
-                self._send()
+        def watched(*arguments: Any, on_written: Any, **options: Any) -> Any:
+            def seen(b: int, completion: Any) -> None:
+                on_written(b, completion)
+                self._at(pl_module, "writing")
+
+            return write(*arguments, on_written=seen, **options)
+
+        vars(pl_module.policy)["write"] = watched
+
+    def _watch_calls(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
+        if not self._is(pl_module, moment):
+            return
+        client = rollout_callback_of(trainer).client
+        ask = client.ask
+
+        async def watched(request: Any) -> Any:
+            reply = await ask(request)
+            self._at(pl_module, moment)
+            return reply
+
+        vars(client)["ask"] = watched

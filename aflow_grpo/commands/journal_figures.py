@@ -17,7 +17,7 @@ from typing import Literal
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.llm.journal_files import journal_paths, open_to_read
 from aflow_grpo.llm.journal_schema import SCHEMA_VERSION, stored_text
-from aflow_grpo.llm.rollout_store import RolloutStore
+from aflow_grpo.llm.rollout_store import RolloutStore, unique_rows
 from aflow_grpo.records import Rollout
 from aflow_grpo.stored import unpack_rollout
 
@@ -145,13 +145,14 @@ def stored_rollouts(paths: Sequence[Path], run: str | None = None) -> Iterator[S
         ConfigError: A journal cannot be read.
         DataError: A rollout cannot.
     """
-    for path in paths:
-        with RolloutStore(path) as store:
-            for found, part, settings, _ in store.parts():
-                if run in (None, found):
-                    for row in store.rows(found, part, settings):
-                        rollout = unpack_rollout(row.problem, row.content)
-                        yield StoredRollout(found, part, row.step, rollout)
+    with ExitStack() as stack:
+        stores = [stack.enter_context(RolloutStore(path)) for path in paths]
+        there = dict.fromkeys(part[:3] for store in stores for part in store.parts())
+        for found, part, settings in there:
+            if run in (None, found):
+                for row in unique_rows([s.rows(found, part, settings) for s in stores]):
+                    rollout = unpack_rollout(row.problem, row.content)
+                    yield StoredRollout(found, part, row.step, rollout)
 
 
 def _open(path: Path) -> sqlite3.Connection:

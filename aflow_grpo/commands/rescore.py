@@ -11,7 +11,8 @@ import csv
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +25,8 @@ from rich.table import Table
 
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError, ConfigError, DataError
-from aflow_grpo.llm.rollout_store import RolloutStore
+from aflow_grpo.llm.journal_files import journal_path, journal_paths
+from aflow_grpo.llm.rollout_store import RolloutStore, unique_rows
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.scoring.settings import ScoringSettings
@@ -53,8 +55,11 @@ def run_rescore(arguments: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(list(arguments))
     try:
-        with RolloutStore(options.run / "journal.db") as store:
-            runs = asyncio.run(_rescore(store, parser, list(arguments), options))
+        with ExitStack() as stack:
+            # Without any, the first one's own message says what is missing.
+            paths = journal_paths(options.run) or [journal_path(options.run)]
+            stores = [stack.enter_context(RolloutStore(path)) for path in paths]
+            runs = asyncio.run(_rescore(stores, parser, list(arguments), options))
         output = options.output or options.run / "rescored.jsonl"
         _write(runs, output)
         logged = _log(runs, options.run) if options.mlflow else []
@@ -124,44 +129,48 @@ def _settings(parser: ArgumentParser, stored: str, arguments: Sequence[str]) -> 
 
 
 async def _rescore(
-    store: RolloutStore, parser: ArgumentParser, arguments: Sequence[str], options: Any
+    stores: Sequence[RolloutStore],
+    parser: ArgumentParser,
+    arguments: Sequence[str],
+    options: Any,
 ) -> list[_Rescored]:
-    parts = [p for p in store.parts() if options.run_id in (None, p[0])]
+    # Of the ranks of a run, each has rollouts of the same parts.
+    there = dict.fromkeys(part[:3] for store in stores for part in store.parts())
+    parts = [part for part in there if options.run_id in (None, part[0])]
     if not parts:
-        raise ConfigError(_nothing_stored(store, options.run_id))
+        raise ConfigError(_nothing_stored(stores[0].path, {part[0] for part in there}, options))
     problems = _read_problems(options.problems)
     runs: dict[str, _Rescored] = {}
-    for run, part, stored, _ in parts:
+    for run, part, stored in parts:
         settings = _settings(parser, stored, arguments)
         own = _settings(parser, stored, [str(options.run)])
         judge = options.rescore_answers or settings.scoring != own.scoring
         rescored = runs.setdefault(run, _Rescored(run, settings))
         rescored.settings = settings
         async with Rescorer(settings, judge=judge, problems=problems) as rescorer:
-            for step, old in _steps(store, run, part, stored):
+            for step, old in _steps(stores, run, part, stored):
                 new = await rescorer.rescore(old, part)
                 rescored.comparison.add(part, old, new)
                 rescored.metrics.append((part, step, part_metrics(new, part, rescorer)))
     return list(runs.values())
 
 
-def _nothing_stored(store: RolloutStore, run_id: str | None) -> str:
-    there = sorted({run for run, *_ in store.parts()})
+def _nothing_stored(path: Path, there: Collection[str], options: Any) -> str:
     if there:
         return (
-            f"--run_id={run_id}: {store.path} holds no rollouts of that run, but of "
-            f"{', '.join(there)}. Give one of these, or leave it out."
+            f"--run_id={options.run_id}: {path} holds no rollouts of that run, but of "
+            f"{', '.join(sorted(there))}. Give one of these, or leave it out."
         )
     return (
-        f"{store.path}: holds no rollouts. Expected those of a run with llm.store_rollouts on "
+        f"{path}: holds no rollouts. Expected those of a run with llm.store_rollouts on "
         "(the default) that has ended at least one step; run or resume it."
     )
 
 
 def _steps(
-    store: RolloutStore, run: str, part: str, settings: str
+    stores: Sequence[RolloutStore], run: str, part: str, settings: str
 ) -> Iterator[tuple[int, list[Rollout]]]:
-    rows = store.rows(run, part, settings)
+    rows = unique_rows([store.rows(run, part, settings) for store in stores])
     for step, members in groupby(rows, key=lambda row: row.step):
         yield step, [unpack_rollout(row.problem, row.content) for row in members]
 

@@ -1,45 +1,51 @@
 """Group-relative advantages: how much better a rollout is than its siblings.
 
-Groups may be uneven, since a masked rollout leaves its group. Not here: the rewards themselves.
+With the valid members' rewards r of a group g, n of them:
+
+    scale           A_i
+    none            r_i - mean_g r                                 Dr. GRPO, arXiv 2503.20783
+    group_std       (r_i - mean_g r) / (std_g r + ε)               DeepSeekMath, arXiv 2402.03300
+    batch_std       (r_i - mean_g r) / (std r + ε), std over all   Lite PPO, arXiv 2508.08221
+    leave_one_out   r_i - (Σ_{j≠i} r_j) / (n - 1)                  RLOO, arXiv 2402.14740
+
+then limited to [-clip, clip]. Groups may be uneven, since a masked rollout leaves its group, and
+the batch is that of all ranks. Not here: the rewards themselves.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-__all__ = ["group_advantages", "zero_variance_share"]
+from aflow_grpo.grpo.objective import AdvantageConfig
+
+__all__ = ["group_advantages", "silent_groups", "zero_variance_share"]
 
 
 def group_advantages(
     rewards_B: Tensor,
     groups_B: Tensor,
-    valid_B: Tensor | None = None,
-    *,
-    scale: Literal["group_std", "none"] = "group_std",
-    eps: float = 1e-4,
+    valid_B: Tensor | None,
+    config: AdvantageConfig,
 ) -> Tensor:
     """Advantage of each rollout over the mean of its group's valid members.
 
-    ``group_std`` is DeepSeekMath's A = (r - mean) / (std + eps) (arXiv 2402.03300) with the
-    unbiased standard deviation (n - 1); ``none`` is Dr. GRPO's A = r - mean (arXiv 2503.20783). A
-    group with one valid member, or with equal rewards, has advantages of exactly 0: it says nothing
-    about what is better.
+    A group with one valid member, or with equal rewards, has advantages of exactly 0: it says
+    nothing about what is better. The standard deviation over the batch is that of all valid
+    rewards, those of such groups included.
 
-    Worked numbers: rewards 1, 2, 3 have mean 2 and std 1, hence -1/1.0001, 0, 1/1.0001; with the
-    third one masked the others have mean 1.5 and std 0.70711, hence -0.70701, 0.70701, and the
-    third has 0.
+    Worked numbers: rewards 1, 2, 6 have mean 3, hence -2, -1, 3 without a scale, divided by the
+    standard deviation 2.6458 (ddof 1) -0.7559, -0.3780, 1.1339, and left one out 1 - 4, 2 - 3.5,
+    6 - 1.5; with the third one masked the first two have mean 1.5, and the third has 0.
 
     Args:
         rewards_B: Rewards, (B,) float.
         groups_B: Group of each rollout, (B,) int; any numbers, in any order.
         valid_B: False where a rollout is masked, (B,) bool; None when all count. The reward of a
             masked rollout is not read.
-        scale: Divide by the group's standard deviation, or not.
-        eps: Added to the standard deviation, in units of reward.
+        config: Scale and limit.
 
     Returns:
         Advantages, (B,), of the dtype of `rewards_B`.
@@ -48,15 +54,35 @@ def group_advantages(
         ValueError: Shapes differ, or a valid reward is not finite.
     """
     advantages_B = torch.zeros_like(rewards_B)
-    for member_B in _groups(rewards_B, groups_B, valid_B):
+    members = [m for m in _groups(rewards_B, groups_B, valid_B) if not _silent(rewards_B[m])]
+    if not members:
+        return advantages_B
+    valid_N = rewards_B if valid_B is None else rewards_B[valid_B]
+    for member_B in members:
         rewards_G = rewards_B[member_B]
-        if _silent(rewards_G):
-            continue
         centred_G = rewards_G - rewards_G.mean()
-        if scale == "group_std":
-            centred_G = centred_G / (rewards_G.std(correction=1) + eps)
-        advantages_B[member_B] = centred_G
+        if config.scale == "leave_one_out":
+            centred_G = centred_G * len(rewards_G) / (len(rewards_G) - 1)
+        elif config.scale != "none":
+            spread_N = rewards_G if config.scale == "group_std" else valid_N
+            centred_G = centred_G / (spread_N.std(correction=config.ddof) + config.eps)
+        advantages_B[member_B] = centred_G.clamp(-config.clip, config.clip)
     return advantages_B
+
+
+def silent_groups(rewards_B: Tensor, groups_B: Tensor, valid_B: Tensor | None = None) -> Tensor:
+    """The valid rollouts whose group says nothing: one valid member, or equal rewards.
+
+    Arguments as for `group_advantages`.
+
+    Returns:
+        (B,) bool; False for masked rollouts.
+    """
+    silent_B = torch.zeros_like(groups_B, dtype=torch.bool)
+    for member_B in _groups(rewards_B, groups_B, valid_B):
+        if _silent(rewards_B[member_B]):
+            silent_B |= member_B
+    return silent_B
 
 
 def zero_variance_share(

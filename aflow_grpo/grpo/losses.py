@@ -1,22 +1,43 @@
-r"""The clipped policy-gradient loss with its KL and entropy terms.
+r"""The policy-gradient loss: one per-token core, one reducer.
 
-With r = exp(log π - log π_old), d = log π_ref - log π and the entropy H of π, per token t of
-sequence i:
+With the log-ratio l = log π - log π_old, d = log π_ref - log π and the entropy H of π, per token t
+of sequence i:
 
-    ℓ_it = -min(r_it A_i, clip(r_it, 1 - ε_low, 1 + ε_high) A_i)
-           + β (exp(d_it) - d_it - 1) - c H_it
+    ℓ_it = -ρ_it min(w_it A_i, clip(w_it, 1 - ε_low, 1 + ε_high) A_i) + β KL_it - c H_it
 
-(PPO's clipping, arXiv 1707.06347; ε_high > ε_low is DAPO's clip-higher, arXiv 2503.14476; the KL
-term is the k3 estimator, differentiated as it stands, as in DeepSeekMath, arXiv 2402.03300.) The
-per-token losses are then summed with the mask m, |o_i| = Σ_t m_it, and divided by a normaliser:
+    ratio          w_it
+    token          exp(l_it)                             PPO, arXiv 1707.06347
+    sequence       exp((1/|o_i|) Σ_t l_it)               GSPO, arXiv 2507.18071
 
-    aggregation   sum                            normaliser (`loss_normaliser`)   source
-    grpo          Σ_i (1/|o_i|) Σ_t m_it ℓ_it    number of non-empty sequences    DeepSeekMath
-    token         Σ_i Σ_t m_it ℓ_it              Σ_i |o_i|                        DAPO
-    dr_grpo       Σ_i Σ_t m_it ℓ_it              sequences × `max_length`         arXiv 2503.20783
+    kl_estimator   KL_it
+    k1             -d_it
+    k2             d_it² / 2
+    k3             exp(d_it) - d_it - 1                  DeepSeekMath, arXiv 2402.03300
 
-The normaliser is that of the whole optimiser step and is passed in, so that the losses of any split
-into micro-batches add up to the loss of the whole. All log-probabilities are at the sampling
+    kl_gradient        is that of
+    classic            KL_it as it stands                DeepSeekMath
+    ratio              w_it KL_it, which is also the value; on policy w = 1 (TRL's
+                       use_bias_correction_kl)
+    straight_through   k2; the value stays (verl's k1+, k3+)
+
+On policy the expected gradient is that of KL(π || π_ref) with straight_through, with ratio for k1
+and k3, and with classic for k2. With classic, k3 has that of KL(π_ref || π), and k1 none at all.
+
+ρ is the truncated importance correction (`correction.py`), 1 where nothing is to be corrected. The
+per-token losses are summed with the mask m, |o_i| = Σ_t m_it, and divided by a normaliser:
+
+    aggregation     sum                            normaliser (`loss_normaliser`)   source
+    sequence_mean   Σ_i (1/|o_i|) Σ_t m_it ℓ_it    number of non-empty sequences    DeepSeekMath
+    token_mean      Σ_i Σ_t m_it ℓ_it              Σ_i |o_i|                        DAPO
+    constant        Σ_i Σ_t m_it ℓ_it              non-empty sequences × max_length Dr. GRPO
+
+The normaliser is that of the whole optimiser step over all ranks and is passed in, so that the
+losses of any split into micro-batches and ranks add up to the loss of the whole.
+
+A log-ratio is limited to ±`log_ratio_limit` before it is exponentiated, since exp(89) is infinite
+in single precision and an infinite loss has NaN gradients. A token at the limit gives no gradient
+through that ratio; the metric ``log_ratio_limited`` counts such tokens. A NaN that comes in stays
+one: hiding a broken policy is not the loss's to do. All log-probabilities are at the sampling
 temperature. Not here: where they come from.
 """
 
@@ -24,47 +45,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from aflow_grpo.errors import ConfigError
+from aflow_grpo.grpo.correction import correction_weights
+from aflow_grpo.grpo.objective import LossConfig
 
-__all__ = ["LossConfig", "LossInputs", "LossOutputs", "grpo_loss", "loss_normaliser"]
-
-
-@dataclass(frozen=True)
-class LossConfig:
-    """Which loss."""
-
-    clip_low: float = 0.2
-    """ε_low: how far below 1 the probability ratio may push, in [0, 1]."""
-    clip_high: float = 0.2
-    """ε_high: how far above 1."""
-    kl_coef: float = 0.0
-    """β: weight of the k3 KL to the reference policy; 0 needs no reference."""
-    entropy_coef: float = 0.0
-    """c: weight of the entropy bonus, per token and nat."""
-    aggregation: Literal["grpo", "token", "dr_grpo"] = "grpo"
-    """Mean over sequences of token means, mean over all tokens, or sum over a constant."""
-    max_length: int = 0
-    """dr_grpo only: the constant number of tokens that every sequence is divided by, usually
-    policy.sampling.max_new_tokens."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.clip_low <= 1:
-            raise ConfigError(f"model.grpo.loss.clip_low={self.clip_low:g}: expected 0 to 1.")
-        for name in ("clip_high", "kl_coef", "entropy_coef"):
-            if getattr(self, name) < 0:
-                raise ConfigError(
-                    f"model.grpo.loss.{name}={getattr(self, name):g}: expected 0 or more."
-                )
-        if self.aggregation == "dr_grpo" and self.max_length < 1:
-            raise ConfigError(
-                f"model.grpo.loss.max_length={self.max_length}: model.grpo.loss.aggregation="
-                "dr_grpo divides by it; give policy.sampling.max_new_tokens."
-            )
+__all__ = ["LossInputs", "LossOutputs", "grpo_loss", "loss_normaliser"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +71,11 @@ class LossInputs:
     """log π_ref, (B, T) float; needed when `kl_coef` > 0."""
     entropy_BT: Tensor | None = None
     """Entropy of π at each position in nats, (B, T) float; needed when `entropy_coef` > 0."""
+    sampler_logprobs_BT: Tensor | None = None
+    """log μ of whatever drew the tokens, (B, T) float, where it may differ from π_old; a row with
+    NaN inside the mask is not corrected. 0 where a text was given instead of drawn."""
+    off_policy_B: Tensor | None = None
+    """True where the text is not the policy's own, (B,) bool; matters to the correction only."""
 
 
 @dataclass(frozen=True)
@@ -92,25 +85,31 @@ class LossOutputs:
     loss: Tensor
     """Scalar with gradient; add up over micro-batches."""
     metrics: dict[str, float]
-    """Token means over this micro-batch (`ratio_max`: the largest); `kl` and `entropy` only where
-    their inputs were given."""
+    """Token means over this micro-batch (`ratio_max`: the largest); `kl`, `entropy`,
+    `correction_mean` and `correction_capped` only where their inputs were given."""
 
 
 def loss_normaliser(lengths: Sequence[int], config: LossConfig) -> float:
     """The divisor of one optimiser step.
 
     Args:
-        lengths: |o_i| of every sequence of the step, over all its micro-batches (and ranks).
+        lengths: |o_i| of every sequence of the step, over all its micro-batches and ranks; 0 for
+            one that left the loss.
         config: Names the aggregation.
 
     Returns:
         At least 1, so that a step without tokens has loss 0. An empty sequence does not count.
+
+    Raises:
+        ValueError: The constant that every sequence is divided by is not known.
     """
     sequences = sum(length > 0 for length in lengths)
-    if config.aggregation == "grpo":
+    if config.aggregation == "sequence_mean":
         return float(max(1, sequences))
-    if config.aggregation == "token":
+    if config.aggregation == "token_mean":
         return float(max(1, sum(lengths)))
+    if config.max_length < 1:
+        raise ValueError("aggregation=constant needs max_length: give it to resolve()")
     return float(max(1, sequences * config.max_length))
 
 
@@ -118,7 +117,8 @@ def grpo_loss(inputs: LossInputs, config: LossConfig, *, normaliser: float) -> L
     """This micro-batch's share of the loss (equation in the module's docstring).
 
     Worked number: one sequence of two tokens with ratios 1 and 1.5, A = 2 and clip 0.2 has
-    ℓ = -2 and -min(3, 2.4) = -2.4; aggregated as ``grpo`` with normaliser 1 the loss is -2.2.
+    ℓ = -2 and -min(3, 2.4) = -2.4; aggregated as ``sequence_mean`` with normaliser 1 the loss is
+    -2.2.
 
     Args:
         inputs: Log-probabilities, advantages and mask.
@@ -130,31 +130,69 @@ def grpo_loss(inputs: LossInputs, config: LossConfig, *, normaliser: float) -> L
     """
     _check(inputs, config)
     mask_BT = inputs.mask_BT.bool()
-    zero = inputs.logprobs_BT.new_zeros(())
-    log_ratio_BT = torch.where(mask_BT, inputs.logprobs_BT - inputs.old_logprobs_BT, zero)
-    ratio_BT = log_ratio_BT.exp()
+    log_ratio_BT = _within(mask_BT, inputs.logprobs_BT - inputs.old_logprobs_BT)
+    if config.ratio == "sequence":
+        lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)
+        log_ratio_BT = (log_ratio_BT.sum(1, keepdim=True) / lengths_B1).expand_as(mask_BT)
+    limit = config.log_ratio_limit
+    ratio_BT = log_ratio_BT.clamp(-limit, limit).exp()
     clipped_BT = ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high)
     advantages_B1 = inputs.advantages_B.to(ratio_BT.dtype).unsqueeze(1)
     losses_BT = -torch.minimum(ratio_BT * advantages_B1, clipped_BT * advantages_B1)
-    kl_BT = entropy_BT = None
+    # min() takes the clipped branch only where it is the smaller one.
+    found_BT = {
+        "clip_fraction": clipped_BT * advantages_B1 < ratio_BT * advantages_B1,
+        "ratio_mean": ratio_BT,
+    }
+    limited_BT = log_ratio_BT.abs() > limit
+    if inputs.sampler_logprobs_BT is not None:
+        rho_BT = correction_weights(
+            inputs.old_logprobs_BT,
+            inputs.sampler_logprobs_BT,
+            mask_BT,
+            config,
+            inputs.off_policy_B,
+        )
+        losses_BT = losses_BT * rho_BT
+        found_BT["correction_mean"] = rho_BT
+        found_BT["correction_capped"] = rho_BT >= config.correction_cap
     if inputs.ref_logprobs_BT is not None:
-        d_BT = torch.where(mask_BT, inputs.ref_logprobs_BT - inputs.logprobs_BT, zero)
-        kl_BT = d_BT.exp() - d_BT - 1
+        d_BT = _within(mask_BT, inputs.ref_logprobs_BT - inputs.logprobs_BT)
+        limited_BT = limited_BT | (d_BT.abs() > limit)
+        kl_BT = _kl(d_BT.clamp(-limit, limit), ratio_BT, config)
+        found_BT["kl"] = kl_BT
         if config.kl_coef > 0:
             losses_BT = losses_BT + config.kl_coef * kl_BT
     if inputs.entropy_BT is not None:
-        entropy_BT = torch.where(mask_BT, inputs.entropy_BT, zero)
+        found_BT["entropy"] = inputs.entropy_BT
         if config.entropy_coef > 0:
-            losses_BT = losses_BT - config.entropy_coef * entropy_BT
-    losses_B = torch.where(mask_BT, losses_BT, zero).sum(1)
-    if config.aggregation == "grpo":
+            losses_BT = losses_BT - config.entropy_coef * inputs.entropy_BT
+    found_BT["log_ratio_limited"] = limited_BT
+    losses_B = _within(mask_BT, losses_BT).sum(1)
+    if config.aggregation == "sequence_mean":
         losses_B = losses_B / mask_BT.sum(1).clamp(min=1)
-    # min() takes the clipped branch only where it is the smaller one.
-    active_BT = (clipped_BT * advantages_B1 < ratio_BT * advantages_B1) & mask_BT
-    return LossOutputs(
-        loss=losses_B.sum() / normaliser,
-        metrics=_metrics(mask_BT, ratio_BT, active_BT, kl_BT, entropy_BT),
-    )
+    return LossOutputs(losses_B.sum() / normaliser, _metrics(mask_BT, ratio_BT, found_BT))
+
+
+def _within(mask_BT: Tensor, values_BT: Tensor) -> Tensor:
+    """0 outside the mask, in value and in gradient, whatever stands there."""
+    return torch.where(mask_BT, values_BT, values_BT.new_zeros(()))
+
+
+def _kl(d_BT: Tensor, ratio_BT: Tensor, config: LossConfig) -> Tensor:
+    """The estimate whose value is reported and whose gradient is taken."""
+    k2_BT = d_BT.square() / 2
+    if config.kl_estimator == "k1":
+        kl_BT = -d_BT
+    elif config.kl_estimator == "k2":
+        kl_BT = k2_BT
+    else:
+        kl_BT = d_BT.exp() - d_BT - 1
+    if config.kl_gradient == "ratio":
+        return ratio_BT * kl_BT
+    if config.kl_gradient == "straight_through":
+        return kl_BT.detach() + (k2_BT - k2_BT.detach())
+    return kl_BT
 
 
 def _check(inputs: LossInputs, config: LossConfig) -> None:
@@ -163,34 +201,26 @@ def _check(inputs: LossInputs, config: LossConfig) -> None:
     if config.entropy_coef > 0 and inputs.entropy_BT is None:
         raise ValueError(f"entropy_coef={config.entropy_coef:g} needs entropy_BT")
     shape = inputs.logprobs_BT.shape
-    for name in ("old_logprobs_BT", "mask_BT", "ref_logprobs_BT", "entropy_BT"):
+    names = ("old_logprobs", "mask", "ref_logprobs", "entropy", "sampler_logprobs")
+    for name in (f"{name}_BT" for name in names):
         tensor = getattr(inputs, name)
         if tensor is not None and tensor.shape != shape:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, logprobs_BT {tuple(shape)}")
-    if inputs.advantages_B.shape != shape[:1]:
-        raise ValueError(
-            f"advantages_B has shape {tuple(inputs.advantages_B.shape)}, expected {(shape[0],)}"
-        )
+    for name in ("advantages_B", "off_policy_B"):
+        tensor = getattr(inputs, name)
+        if tensor is not None and tensor.shape != shape[:1]:
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {(shape[0],)}")
 
 
-def _metrics(
-    mask_BT: Tensor,
-    ratio_BT: Tensor,
-    active_BT: Tensor,
-    kl_BT: Tensor | None,
-    entropy_BT: Tensor | None,
-) -> dict[str, float]:
+def _metrics(mask_BT: Tensor, ratio_BT: Tensor, found_BT: dict[str, Tensor]) -> dict[str, float]:
     with torch.no_grad():
         tokens = mask_BT.sum().clamp(min=1)
         found = {
-            "clip_fraction": active_BT.sum() / tokens,
-            "ratio_mean": (ratio_BT * mask_BT).sum() / tokens,
-            "ratio_max": (ratio_BT * mask_BT).max() if mask_BT.numel() else tokens.new_zeros(()),
+            name: torch.where(mask_BT, values_BT, 0).sum(dtype=torch.float64) / tokens
+            for name, values_BT in found_BT.items()
         }
-        if kl_BT is not None:
-            found["kl"] = kl_BT.sum() / tokens
-        if entropy_BT is not None:
-            found["entropy"] = entropy_BT.sum() / tokens
+        largest = (ratio_BT * mask_BT).max() if mask_BT.numel() else tokens.new_zeros(())
+        found["ratio_max"] = largest.double()
         # One transfer for all of them: on an accelerator each would be a wait of its own.
-        values = torch.stack([value.double() for value in found.values()]).tolist()
+        values = torch.stack(list(found.values())).tolist()
     return dict(zip(found, values, strict=True))

@@ -19,20 +19,23 @@ __all__ = ["Budget"]
 
 
 class Budget:
-    """USD of one run (or of one rank's share), shared by all its clients; for one event loop.
+    """USD of one run, shared by all its clients; for one event loop.
 
     Args:
         limit_usd: Never passed; None for no limit.
         spent_usd: What the run has paid before, e.g. by its journal.
+        ranks: Processes that share the limit without asking each other: whatever is left when they
+            begin is divided equally among them.
     """
 
-    def __init__(self, limit_usd: float | None, spent_usd: float = 0.0) -> None:
+    def __init__(self, limit_usd: float | None, spent_usd: float = 0.0, *, ranks: int = 1) -> None:
         if limit_usd is not None and limit_usd <= 0:
             raise ConfigError(
                 f"llm.budget_usd={limit_usd!r}: expected more than 0 USD, or null for no limit."
             )
         self._limit = None if limit_usd is None else _exact(limit_usd)
-        self._spent = _exact(spent_usd)
+        self._ranks = ranks
+        self.begin(spent_usd)
         self._reserved = Decimal(0)
         self._waiting: deque[tuple[Decimal, asyncio.Future[None]]] = deque()
         self._refused: Decimal | None = None
@@ -44,7 +47,7 @@ class Budget:
 
     @property
     def spent_usd(self) -> float:
-        """What was billed so far, earlier parts of the run included."""
+        """What was billed so far here, and of all ranks before they began."""
         return float(self._spent)
 
     @property
@@ -53,8 +56,11 @@ class Budget:
         return float(self._reserved)
 
     def begin(self, spent_usd: float) -> None:
-        """Count what the run has paid before, e.g. by its journal, in place of what is known."""
+        """Count what the run has paid before, e.g. by its journals, in place of what is known."""
         self._spent = _exact(spent_usd)
+        self._others = Decimal(0)
+        if self._limit is not None and self._spent < self._limit:
+            self._others = (self._limit - self._spent) * (self._ranks - 1) / self._ranks
 
     def check(self) -> None:
         """Refuse at once when an attempt was refused before: the run is ending.
@@ -93,7 +99,8 @@ class Budget:
         self._serve()
 
     def _fits(self, most: Decimal) -> bool:
-        return self._limit is None or self._spent + self._reserved + most <= self._limit
+        spent = self._spent + self._others + self._reserved
+        return self._limit is None or spent + most <= self._limit
 
     def _serve(self) -> None:
         """Let those through who wait, in their order, as far as the money goes."""
@@ -112,11 +119,13 @@ class Budget:
             self._waiting.popleft()
 
     def _would_fit_alone(self, most: Decimal) -> bool:
-        return self._limit is None or self._spent + most <= self._limit
+        return self._limit is None or self._spent + self._others + most <= self._limit
 
     def _error(self, most: Decimal) -> BudgetSpent:
+        kept = f" and {self._others:.6f} USD are for other ranks" if self._others else ""
         return BudgetSpent(
-            f"llm.budget_usd={self.limit_usd:g} would be passed: {self._spent:.6f} USD are spent, "
+            f"llm.budget_usd={self.limit_usd:g} would be passed: {self._spent:.6f} USD are spent"
+            f"{kept}, "
             f"and the next call could cost up to {most:.6f} USD. To go on, raise "
             "--llm.budget_usd and continue with --ckpt_path last; what was answered is kept and "
             "is not paid for again."

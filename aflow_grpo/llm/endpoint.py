@@ -44,7 +44,7 @@ from aflow_grpo.llm.progress import Progress
 from aflow_grpo.llm.tiers import REAL_KEY_CHARS, Tier, is_loopback
 from aflow_grpo.records import Usage
 
-__all__ = ["AttemptFailed", "Endpoint", "Outcome"]
+__all__ = ["AttemptFailed", "Endpoint", "Outcome", "RetryWait"]
 
 _LOG = logging.getLogger(__name__)
 _MAX_WAIT_S = 20.0
@@ -116,7 +116,7 @@ class Endpoint:
         )
         self._retrying = tenacity.AsyncRetrying(
             stop=tenacity.stop_after_attempt(tier.max_attempts),
-            wait=_Wait(tier.backoff_s),
+            wait=RetryWait(tier.backoff_s),
             before_sleep=self._log_retry,
             reraise=True,
         )
@@ -285,7 +285,7 @@ class Endpoint:
         )
 
 
-class _Wait(tenacity.wait.wait_base):
+class RetryWait(tenacity.wait.wait_base):
     """Exponential with jitter, but what the endpoint asks for comes first."""
 
     def __init__(self, backoff_s: float) -> None:

@@ -25,7 +25,12 @@ from pathlib import Path
 from typing import IO, Any
 
 from aflow_grpo.errors import ConfigError, ExecutorError
-from aflow_grpo.llm.journal_files import journal_path, journal_paths
+from aflow_grpo.llm.journal_files import (
+    BILLED_BY_RUN,
+    journal_path,
+    journal_paths,
+    open_to_read,
+)
 from aflow_grpo.llm.journal_schema import (
     SELECT_ENTRY,
     SELECT_ENTRY_OF_RUN,
@@ -95,8 +100,9 @@ class Journal:
         except BaseException:
             self._unlock()
             raise
-        sums = self._reader.execute("SELECT run, sum(billed_usd) FROM calls GROUP BY run")
+        sums = self._reader.execute(BILLED_BY_RUN)
         self._billed_usd: defaultdict[str, float] = defaultdict(float, sums)
+        self._others: list[sqlite3.Connection] = []
         self._pending: dict[bytes, list[Entry]] = {}
         self._queue: queue.SimpleQueue[_Item] = queue.SimpleQueue()
         self._failure: Exception | None = None
@@ -104,6 +110,21 @@ class Journal:
         self._mutex = threading.Lock()
         self._writer = threading.Thread(target=self._write_all, name="journal", daemon=True)
         self._writer.start()
+
+    def consult(self, paths: Iterable[Path]) -> None:
+        """Let the journals of other ranks answer too what this one cannot.
+
+        Who asks what changes with the number of ranks, and with the part of the problems that is
+        evaluated; what one of them has paid for, none pays for again.
+
+        Args:
+            paths: Journals on this machine, or of ranks that are no more; one may be being written.
+
+        Raises:
+            ConfigError: One cannot be read.
+        """
+        with self._mutex:
+            self._others += [open_to_read(path) for path in paths]
 
     def get(self, key: bytes, run: str | None = None) -> Entry | None:
         """The first answer with this key, also one that is not on disk yet; None if there is none.
@@ -118,7 +139,11 @@ class Journal:
             if row is not None:
                 return entry_of(row)
             pending = self._pending.get(key, ())
-            return next((e for e in pending if e.answered and run in (None, e.run)), None)
+            found = next((e for e in pending if e.answered and run in (None, e.run)), None)
+            for other in self._others if found is None else ():
+                if (row := other.execute(select, values).fetchone()) is not None:
+                    return entry_of(row)
+            return found
 
     async def write(self, entry: Entry) -> None:
         """Append a row; returns when it is on disk. A caller that is cancelled leaves the row.
@@ -140,6 +165,11 @@ class Journal:
         """What this run paid so far, failed attempts and earlier sessions of it included."""
         with self._mutex:
             return self._billed_usd.get(run, 0.0)
+
+    def billed_by_run(self) -> dict[str, float]:
+        """`billed_usd` of every run in the file."""
+        with self._mutex:
+            return dict(self._billed_usd)
 
     def adopt(self, rows_of: str, run: str) -> None:
         """Let the calls of `rows_of` be the calls of `run`, e.g. those of its preflight.
@@ -189,7 +219,8 @@ class Journal:
             self._closed = True
             self._queue.put(None)
         self._writer.join()
-        self._reader.close()
+        for connection in (self._reader, *self._others):
+            connection.close()
         self._unlock()
         self._check()
 
@@ -272,6 +303,8 @@ class Journal:
                 if isinstance(item, threading.Event):
                     item.set()
             closing = None in items
+        with suppress(sqlite3.Error):  # another rank's reader would keep it from being done
+            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
     def _commit(self, rows: _Unwritten) -> Exception | None:

@@ -12,15 +12,23 @@ from __future__ import annotations
 
 import hashlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from heapq import merge
 from pathlib import Path
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.llm.journal_files import open_to_read
 
-__all__ = ["ROLLOUT_SCHEMA", "RolloutBatch", "RolloutRow", "RolloutStore", "write_batch"]
+__all__ = [
+    "ROLLOUT_SCHEMA",
+    "RolloutBatch",
+    "RolloutRow",
+    "RolloutStore",
+    "unique_rows",
+    "write_batch",
+]
 
 ROLLOUT_SCHEMA = (
     "CREATE TABLE problems (hash BLOB PRIMARY KEY, content BLOB NOT NULL)",
@@ -151,6 +159,23 @@ class RolloutStore:
                 f"{self.path}: schema version {version}, not {_VERSIONS[-1]}. Read it with the "
                 "version of the program that wrote it."
             )
+
+
+def unique_rows(stores_rows: Iterable[Iterator[RolloutRow]]) -> Iterator[RolloutRow]:
+    """The rows of several ranks' stores, each in its order, in the order that one would have.
+
+    A rollout is in two of them when a run was resumed on another number of ranks and repeated its
+    step: they are equal then, and the first is taken.
+    """
+    last = None
+    for row in merge(*stores_rows, key=_place):
+        if _place(row) != last:
+            yield row
+        last = _place(row)
+
+
+def _place(row: RolloutRow) -> tuple[int, int, str, int]:
+    return row.step, row.group, row.problem_id, row.member
 
 
 def _hash(content: bytes) -> bytes:

@@ -8,7 +8,7 @@ YAML files chooses. Here are the answers of a policy that holds no weights.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from torch import Tensor, nn
 
@@ -17,7 +17,10 @@ from aflow_grpo.policy.scoring import Scored
 from aflow_grpo.records import Completion, VisibleProblem
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
 
-__all__ = ["BasePolicy"]
+__all__ = ["BasePolicy", "OnWritten"]
+
+OnWritten = Callable[[int, Completion], None]
+"""Called with a workflow's place among those asked for (axis B) and the workflow."""
 
 
 class BasePolicy(nn.Module):
@@ -37,9 +40,24 @@ class BasePolicy(nn.Module):
     def fingerprint(self) -> str:
         """What it is, in short; equal where a checkpoint fits."""
 
+    @property
+    def sampler_differs(self) -> bool:
+        """Whether recorded log-probabilities may differ from those that `score` gives.
+
+        Where the weights have not changed in between, that is: because another engine or another
+        arithmetic drew the tokens. Then the update corrects for it. A policy that cannot say what
+        it would score answers as whoever trains on it must: they differ.
+        """
+        return True
+
     @abstractmethod
     def write(
-        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
+        self,
+        problems_P: Sequence[VisibleProblem],
+        seeds_B: Sequence[int],
+        *,
+        greedy: bool = False,
+        on_written: OnWritten | None = None,
     ) -> list[Completion]:
         """Groups of workflows, problem-major: B = P x G, with G = len(seeds_B) / len(problems_P).
 
@@ -47,6 +65,8 @@ class BasePolicy(nn.Module):
             problems_P: What to write workflows for.
             seeds_B: Non-negative, one per workflow; unused when greedy.
             greedy: The most probable workflow instead of a sampled one.
+            on_written: Called once for each workflow, in this thread, as soon as it is there, while
+                others are still being written. It must not use the policy.
         """
 
     def keep_reference(self) -> None:

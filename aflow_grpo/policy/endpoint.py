@@ -8,23 +8,19 @@ HTTP, prices, keys (`llm`).
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Sequence
+from functools import partial
 
 from aflow_grpo.errors import ConfigError, WorkflowFault
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.session import Request
 from aflow_grpo.llm.tiers import WriterTier
-from aflow_grpo.policy.base import BasePolicy
+from aflow_grpo.policy.base import BasePolicy, OnWritten
+from aflow_grpo.policy.waiting import Run, each_as_it_ends
 from aflow_grpo.records import Completion, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import full_prompt
 
-__all__ = ["EndpointPolicy", "Run"]
-
-Run = Callable[[Coroutine[Any, Any, list[Completion]]], list[Completion]]
-"""Runs a coroutine on the event loop to which the client belongs, and returns its result."""
+__all__ = ["EndpointPolicy"]
 
 _DEFAULT_TIER = WriterTier()
 
@@ -69,7 +65,12 @@ class EndpointPolicy(BasePolicy):
         return f"endpoint {self.describe()}"
 
     def write(
-        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
+        self,
+        problems_P: Sequence[VisibleProblem],
+        seeds_B: Sequence[int],
+        *,
+        greedy: bool = False,
+        on_written: OnWritten | None = None,
     ) -> list[Completion]:
         """Groups of workflows, asked for at the same time; see `BasePolicy.write`.
 
@@ -78,27 +79,20 @@ class EndpointPolicy(BasePolicy):
         if self._connection is None:
             raise RuntimeError("EndpointPolicy.connect() has not been called yet")
         client, run = self._connection
-        return run(self._write_all(client, problems_P, seeds_B, greedy))
-
-    async def _write_all(
-        self,
-        client: ExecutorClient,
-        problems_P: Sequence[VisibleProblem],
-        seeds_B: Sequence[int],
-        greedy: bool,
-    ) -> list[Completion]:
         group_size = len(seeds_B) // max(1, len(problems_P))
-        requests_B = [
-            self._request(problems_P[b // group_size], seed, greedy)
+        works = {
+            b: partial(self._write, client, problems_P[b // group_size], seed, greedy)
             for b, seed in enumerate(seeds_B)
-        ]
-        written = await asyncio.gather(*(self._write(client, r) for r in requests_B))
-        limit = self.max_context_chars
-        cut_P = [limit is not None and len(p.context) > limit for p in problems_P]
-        return [
-            replace(completion, context_cut=cut_P[b // group_size])
-            for b, completion in enumerate(written)
-        ]
+        }
+        written: dict[int, Completion] = {}
+
+        def keep(b: int, completion: Completion) -> None:
+            written[b] = completion
+            if on_written is not None:
+                on_written(b, completion)
+
+        each_as_it_ends(run, works, keep)
+        return [written[b] for b in range(len(seeds_B))]
 
     def _request(self, problem: VisibleProblem, seed: int, greedy: bool) -> Request:
         system, user = full_prompt(
@@ -112,8 +106,11 @@ class EndpointPolicy(BasePolicy):
             temperature=0.0 if greedy else None,
         )
 
-    async def _write(self, client: ExecutorClient, request: Request) -> Completion:
-        reply = await client.ask(request)
+    async def _write(
+        self, client: ExecutorClient, problem: VisibleProblem, seed: int, greedy: bool
+    ) -> Completion:
+        limit = self.max_context_chars
+        reply = await client.ask(self._request(problem, seed, greedy))
         unavailable = ""
         if reply.fault is not None:
             unavailable = f"Nothing was written. {reply.fault.message}"
@@ -128,6 +125,7 @@ class EndpointPolicy(BasePolicy):
             token_ids=(),
             logprobs=(),
             finished=reply.finish_reason != "length",
+            context_cut=limit is not None and len(problem.context) > limit,
             usage=reply.usage,
             unavailable=unavailable,
         )

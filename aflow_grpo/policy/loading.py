@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import Any, Literal
 
 import torch
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from peft import LoraConfig, PeftModel, get_peft_model, prepare_model_for_kbit_training
+from peft import LoraConfig, PeftModel, get_peft_model
 from torch import Tensor, nn
 from transformers import (
     AutoModelForCausalLM,
@@ -40,6 +41,7 @@ __all__ = [
     "enable_checkpointing",
     "fingerprint",
     "load",
+    "parameter_counts",
 ]
 
 TINY = "tiny"
@@ -214,24 +216,21 @@ def enable_checkpointing(model: PreTrainedModel) -> None:
     (enable or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
-def add_lora(
-    model: PreTrainedModel, lora: LoraSettings, *, quantized: bool, seed: int
-) -> PeftModel:
+def add_lora(model: PreTrainedModel, lora: LoraSettings, *, seed: int) -> PeftModel:
     """Freeze the model and put trainable adapters on it; at first they change nothing.
+
+    Adapters are float32. What 4 bits leave as it was (embedding, norms, head) keeps its type:
+    raised to float32, as by peft's `prepare_model_for_kbit_training`, embedding and head of a
+    7 B model would take 4.4 GB in place of 2.2, and every activation twice its memory.
 
     Args:
         model: The base model, changed in place.
         lora: Rank, scale, where.
-        quantized: Whether it was loaded in 4 bits.
         seed: Of the adapters' initial weights; the global generator is left as it was.
 
     Raises:
         ConfigError: `target_modules` names no layer of the model.
     """
-    if quantized:
-        model = prepare_model_for_kbit_training(  # type: ignore[no-untyped-call]
-            model, use_gradient_checkpointing=False
-        )
     settings = LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
@@ -250,6 +249,20 @@ def add_lora(
         raise ConfigError(
             f"model.policy.lora.target_modules={lora.target_modules}: {error}"
         ) from error
+
+
+def parameter_counts(model: nn.Module) -> tuple[int, int]:
+    """How many values are trained, and how many there are, adapters included.
+
+    A 4-bit weight counts the values that it stands for, not the bytes that they are packed in.
+    """
+    trained = total = 0
+    for parameter in model.parameters():
+        state = getattr(parameter, "quant_state", None)
+        count = parameter.numel() if state is None else math.prod(state.shape)
+        total += count
+        trained += count if parameter.requires_grad else 0
+    return trained, total
 
 
 _FINGERPRINTED_VALUES = 64

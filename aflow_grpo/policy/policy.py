@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.base import BasePolicy
+from aflow_grpo.policy.backends import InProcess, SamplingBackend
+from aflow_grpo.policy.base import BasePolicy, OnWritten
 from aflow_grpo.policy.loading import (
     TINY,
     CausalParts,
@@ -24,16 +25,17 @@ from aflow_grpo.policy.loading import (
     enable_checkpointing,
     fingerprint,
     load,
+    parameter_counts,
 )
-from aflow_grpo.policy.merging import merged_adapters
 from aflow_grpo.policy.prompting import (
     EncodedPrompt,
     PromptForm,
     encode_problem,
     excess_lengths,
 )
-from aflow_grpo.policy.sampling import Drawn, Sampler, draw
+from aflow_grpo.policy.sampling import Drawn, Sampler
 from aflow_grpo.policy.scoring import Scored, score
+from aflow_grpo.policy.served import ServedBackend, ServedSampling
 from aflow_grpo.policy.settings import LoraSettings, SamplingSettings
 from aflow_grpo.records import Completion, VisibleProblem
 
@@ -61,6 +63,8 @@ class Policy(BasePolicy):
         seed: Of the adapters' initial weights.
         threads: CPU threads of torch in this process; null takes one for ``tiny``, whose products
             are too small to share, and otherwise leaves them as they are.
+        backend: A vLLM server that draws the workflows; null draws them in this process. Needs
+            `lora`, since the server gets the adapters after every update.
     """
 
     def __init__(
@@ -76,8 +80,15 @@ class Policy(BasePolicy):
         gradient_checkpointing: bool = False,
         seed: int = 0,
         threads: int | None = None,
+        backend: ServedSampling | None = None,
     ) -> None:
         super().__init__()
+        if backend is not None and lora is None:
+            raise ConfigError(
+                "model.policy.backend samples with a server, which gets the trained adapters after "
+                "every update, and model.policy.lora=null trains all weights instead. Set lora "
+                "(rank: 64), or backend: null to sample in this process."
+            )
         if quantization != "none" and lora is None:
             raise ConfigError(
                 f"model.policy.quantization={quantization} freezes the weights, and "
@@ -95,6 +106,9 @@ class Policy(BasePolicy):
         self.gradient_checkpointing = gradient_checkpointing
         self.seed = seed
         self.threads = threads
+        self.backend: SamplingBackend = InProcess()
+        if backend is not None:
+            self.backend = ServedBackend(backend, model, sampling)
         self.model: nn.Module | None = None
         self.reference: nn.Module | None = None
         self._tokenizer: PreTrainedTokenizerBase | None = None
@@ -123,9 +137,7 @@ class Policy(BasePolicy):
         self._tokenizer = tokenizer
         self.model = base
         if self.lora is not None:
-            self.model = add_lora(
-                base, self.lora, quantized=self.quantization != "none", seed=self.seed
-            )
+            self.model = add_lora(base, self.lora, seed=self.seed)
         self.train(self.training)
 
     def _check_length(self, config: Any) -> None:
@@ -153,6 +165,12 @@ class Policy(BasePolicy):
             raise RuntimeError("Policy.setup() has not been called yet")
         return self._tokenizer
 
+    @property
+    def end_id(self) -> int:
+        """The token with which a text that is given to the policy ends; after `setup`."""
+        end_ids, own = self._parts().end_ids, self.tokenizer.eos_token_id
+        return own if own in end_ids else min(end_ids)
+
     def train(self, mode: bool = True) -> Self:
         """As usual, but the reference stays in eval mode."""
         super().train(mode)
@@ -171,20 +189,24 @@ class Policy(BasePolicy):
     # What it is
 
     @property
-    def trainable_parameter_count(self) -> int:
-        """Number of trainable values."""
-        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+    def parameter_counts(self) -> tuple[int, int]:
+        """How many values are trained, and how many there are (a KL reference's copy apart)."""
+        return parameter_counts(self._built())
 
     def describe(self) -> str:
-        """One line for a person, e.g. ``tiny (qwen2, 0.87 M parameters), all weights trained``."""
-        config = self._parts().config
-        total = sum(p.numel() for p in self._built().parameters())
-        trained = "all weights trained"
-        if self.lora is not None:
-            trained = f"{self.lora} ({self.trainable_parameter_count / 1e6:.2f} M trained)"
+        """One line for a person, the share that is trained at its end.
+
+        E.g. ``tiny (qwen2, float32), LoRA rank 64, alpha 64, on all-linear: 2.1 % of 43.3 M
+        parameters trained``.
+        """
+        trained, total = self.parameter_counts
         quantized = ", nf4" if self.quantization == "nf4" else ""
-        size = f"{config.model_type}, {total / 1e6:.2f} M parameters, {self.dtype}{quantized}"
-        return f"{self.source} ({size}), {trained}"
+        kind = f"{self._parts().config.model_type}, {self.dtype}{quantized}"
+        adapters = "" if self.lora is None else f", {self.lora}"
+        share = f"{trained / total:.2%}".replace("%", " %")
+        return (
+            f"{self.source} ({kind}){adapters}: {share} of {total / 1e6:.2f} M parameters trained"
+        )
 
     def fingerprint(self) -> str:
         """Base model, tokenizer and adapters in short; equal where a checkpoint fits."""
@@ -235,13 +257,31 @@ class Policy(BasePolicy):
         limit = self.sampling.max_prompt_tokens
         return excess_lengths(problems, self.tokenizer, self.prompt_form, limit, self.operators)
 
+    @property
+    def sampler_differs(self) -> bool:
+        """True where a server draws, and where products are rounded to bfloat16.
+
+        The latter: with such weights, 4-bit ones, or mixed precision.
+
+        Drawing runs one token of many rows at a time over a cache, scoring runs whole rows. In
+        float32 the two agree to 1e-5; in bfloat16 a token's log-probability may move by a tenth.
+        """
+        mixed = torch.is_autocast_enabled(self._parts().head.weight.device.type)
+        rounded = mixed or self.dtype != "float32" or self.quantization != "none"
+        return rounded or self.backend.differs
+
     def write(
-        self, problems_P: Sequence[VisibleProblem], seeds_B: Sequence[int], *, greedy: bool = False
+        self,
+        problems_P: Sequence[VisibleProblem],
+        seeds_B: Sequence[int],
+        *,
+        greedy: bool = False,
+        on_written: OnWritten | None = None,
     ) -> list[Completion]:
         """Groups of workflows, all decoded together; see `BasePolicy.write` and `sample`."""
         group_size = len(seeds_B) // max(1, len(problems_P))
         prompts_B = [prompt for p in problems_P for prompt in [self.encode(p)] * group_size]
-        return self.sample(prompts_B, seeds_B, greedy=greedy)
+        return self.sample(prompts_B, seeds_B, greedy=greedy, on_written=on_written)
 
     def sample(
         self,
@@ -250,6 +290,7 @@ class Policy(BasePolicy):
         *,
         temperature: float | None = None,
         greedy: bool = False,
+        on_written: OnWritten | None = None,
     ) -> list[Completion]:
         """One completion per (prompt, seed), in their order, all decoded together.
 
@@ -260,6 +301,7 @@ class Policy(BasePolicy):
             seeds: Non-negative, one per prompt; unused when greedy.
             temperature: In place of `sampling.temperature`.
             greedy: Always the most probable token.
+            on_written: As in `write`.
         """
         if len(prompts) != len(seeds):
             raise ValueError(f"{len(prompts)} prompts need as many seeds, got {len(seeds)}")
@@ -269,9 +311,16 @@ class Policy(BasePolicy):
             top_p=self.sampling.top_p,
             greedy=greedy,
         )
-        with merged_adapters(self._built()):
-            rows = draw(self._parts(), [p.ids for p in prompts], seeds, sampler)
-        return [self._completion(p, row) for p, row in zip(prompts, rows, strict=True)]
+        written: dict[int, Completion] = {}
+
+        def keep(b: int, row: Drawn) -> None:
+            written[b] = self._completion(prompts[b], row)
+            if on_written is not None:
+                on_written(b, written[b])
+
+        ids = [prompt.ids for prompt in prompts]
+        self.backend.draw(self._built(), self._parts(), ids, seeds, sampler, keep)
+        return [written[b] for b in range(len(prompts))]
 
     def _completion(self, prompt: EncodedPrompt, row: Drawn) -> Completion:
         text_ids = row.token_ids[:-1] if row.finished else row.token_ids

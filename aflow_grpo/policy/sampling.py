@@ -2,13 +2,13 @@
 
 Every row has its own random numbers, from a counter-based generator keyed by the row's seed, so
 that a completion does not depend on which others are drawn beside it. Rows that have ended leave
-the batch. Log-probabilities come from the very logits that were sampled from. Not here: prompts and
-text; this module knows token ids only.
+the batch and are handed over at once. Log-probabilities come from the very logits that were sampled
+from. Not here: prompts and text; this module knows token ids only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from aflow_grpo.policy.cache import make_cache
+from aflow_grpo.policy.choosing import inverse_cdf, logits_into
 from aflow_grpo.policy.loading import CausalParts
 
-__all__ = ["Drawn", "Sampler", "draw", "inverse_cdf", "uniforms"]
+__all__ = ["Drawn", "Sampler", "draw", "uniforms"]
 
 _COMPACT_SHARE = 0.25
 """Rows leave the batch when this share of them has ended: dropping copies the cache."""
@@ -53,12 +54,13 @@ def uniforms(seeds: Sequence[int], count: int) -> npt.NDArray[np.float64]:
     return np.stack(rows) if rows else np.empty((0, count))
 
 
-@torch.inference_mode()
 def draw(
     parts: CausalParts,
     prompts: Sequence[Sequence[int]],
     seeds: Sequence[int],
     sampler: Sampler,
+    *,
+    on_row: Callable[[int, Drawn], None] | None = None,
 ) -> list[Drawn]:
     """One row per (prompt, seed), in their order.
 
@@ -67,19 +69,30 @@ def draw(
         prompts: Token ids, none of them empty; equal prompts are prefilled once.
         seeds: One non-negative seed per prompt.
         sampler: Temperature, limits, greedy or not.
+        on_row: Called with a row's number and the row as soon as it has ended, while others are
+            still being drawn; once per row. What it raises ends the drawing.
     """
-    if not prompts:
-        return []
-    decoding = _Decoding(parts, prompts, seeds, sampler)
-    for step in range(sampler.max_new_tokens):
-        if not decoding.choose(step) or step + 1 == sampler.max_new_tokens:
+    drawn_B: list[Drawn | None] = [None] * len(prompts)
+    with torch.inference_mode():
+        decoding = _Decoding(parts, prompts, seeds, sampler) if prompts else None
+    step = 0
+    while decoding is not None:
+        with torch.inference_mode():
+            ended = decoding.choose(step)
+        for b, row in ended.items():
+            drawn_B[b] = row
+            if on_row is not None:
+                on_row(b, row)
+        if not decoding.alive:
             break
-        decoding.advance()
-    return decoding.rows()
+        with torch.inference_mode():
+            decoding.advance()
+        step += 1
+    return [row for row in drawn_B if row is not None]
 
 
 class _Decoding:
-    """The state of one batch; axis R is the rows still alive, axis B all rows."""
+    """The state of one batch; axis R is the rows still decoded, axis B all rows."""
 
     def __init__(
         self,
@@ -95,13 +108,14 @@ class _Decoding:
         steps = sampler.max_new_tokens
         self._tokens_BT = torch.zeros(len(prompts), steps, dtype=torch.long, device=device)
         self._logprobs_BT = torch.zeros(len(prompts), steps, device=device)
-        self._lengths_B = torch.full((len(prompts),), steps, device=device)
-        self._finished_B = torch.zeros(len(prompts), dtype=torch.bool, device=device)
         if not sampler.greedy:
             numbers = torch.from_numpy(uniforms(seeds, steps))
             self._uniforms_BT = numbers.to(device)
+        self._weights_BV = torch.empty(len(prompts), parts.head.weight.shape[0], device=device)
+        self._rows = list(range(len(prompts)))
         self._rows_R = torch.arange(len(prompts), device=device)
-        self._alive_R = torch.ones(len(prompts), dtype=torch.bool, device=device)
+        self.alive = set(self._rows)
+        """Rows that have not ended; those that have stay in the batch until enough have."""
         self._prefill(prompts, device)
 
     def _prefill(self, prompts: Sequence[Sequence[int]], device: torch.device) -> None:
@@ -135,32 +149,38 @@ class _Decoding:
             ones = torch.ones(len(prompts), capacity - longest, dtype=torch.long, device=device)
             self._mask_RK = torch.cat([mask_PT[rows_B], ones], dim=1)
 
-    def choose(self, step: int) -> bool:
-        """Draw each row's next token; returns whether any row goes on."""
-        logits_RV = self._parts.head(self._hidden_RH).float()
-        if self._sampler.temperature != 1.0:
-            logits_RV = logits_RV / self._sampler.temperature
-        logprobs_RV = logits_RV.log_softmax(-1)
-        if self._sampler.greedy:
-            self._chosen_R1 = logits_RV.argmax(-1, keepdim=True)
-        else:
-            uniforms_R1 = self._uniforms_BT[self._rows_R, step].unsqueeze(1)
-            self._chosen_R1 = inverse_cdf(logprobs_RV.exp(), uniforms_R1, self._sampler.top_p)
-        self._tokens_BT[self._rows_R, step] = self._chosen_R1.squeeze(1)
-        self._logprobs_BT[self._rows_R, step] = logprobs_RV.gather(1, self._chosen_R1).squeeze(1)
-        ended_R = torch.isin(self._chosen_R1.squeeze(1), self._end_ids) & self._alive_R
-        ended_rows = self._rows_R[ended_R]
-        self._lengths_B[ended_rows] = step + 1
-        self._finished_B[ended_rows] = True
-        self._alive_R &= ~ended_R
-        return bool(self._alive_R.any())
+    def choose(self, step: int) -> dict[int, Drawn]:
+        """Draw each row's next token; returns the rows that this ends."""
+        sampler, rows_R = self._sampler, self._rows_R
+        weights_RV = logits_into(
+            self._weights_BV[: len(rows_R)], self._parts.head, self._hidden_RH, sampler.temperature
+        )
+        highest_R1, chosen_R1 = weights_RV.max(1, keepdim=True)
+        weights_RV.sub_(highest_R1).exp_()
+        if not sampler.greedy:
+            uniforms_R1 = self._uniforms_BT[rows_R, step].unsqueeze(1)
+            chosen_R1 = inverse_cdf(weights_RV, uniforms_R1, sampler.top_p)
+        logprobs_R1 = weights_RV.gather(1, chosen_R1).log() - weights_RV.sum(1, keepdim=True).log()
+        self._chosen_R1 = chosen_R1
+        self._tokens_BT[rows_R, step] = chosen_R1.squeeze(1)
+        self._logprobs_BT[rows_R, step] = logprobs_R1.squeeze(1)
+        finished_R = torch.isin(chosen_R1.squeeze(1), self._end_ids).tolist()
+        cut = step + 1 == sampler.max_new_tokens
+        return {
+            b: self._end(b, step + 1, finished)
+            for b, finished in zip(self._rows, finished_R, strict=True)
+            if b in self.alive and (finished or cut)
+        }
+
+    def _end(self, b: int, length: int, finished: bool) -> Drawn:
+        self.alive.remove(b)
+        tokens, logprobs = self._tokens_BT[b, :length], self._logprobs_BT[b, :length]
+        return Drawn(tokens.tolist(), logprobs.tolist(), finished)
 
     def advance(self) -> None:
         """Drop rows that have ended, when enough have, and run the model on the chosen tokens."""
-        rows = len(self._rows_R)
-        kept_R = self._alive_R.nonzero().squeeze(1)
-        if rows - len(kept_R) >= _COMPACT_SHARE * rows:
-            self._keep(kept_R)
+        if len(self._rows) - len(self.alive) >= _COMPACT_SHARE * len(self._rows):
+            self._keep([r for r, b in enumerate(self._rows) if b in self.alive])
         self._filled += 1
         mask_RK = self._mask_RK
         self._hidden_RH = self._parts.inner(
@@ -172,47 +192,11 @@ class _Decoding:
         ).last_hidden_state[:, -1]
         self._positions_R1 = self._positions_R1 + 1
 
-    def _keep(self, kept_R: Tensor) -> None:
+    def _keep(self, kept: list[int]) -> None:
+        self._rows = [self._rows[r] for r in kept]
+        kept_R = torch.tensor(kept, device=self._rows_R.device)
         self._cache.batch_select_indices(kept_R)
-        for name in ("_rows_R", "_alive_R", "_chosen_R1", "_positions_R1"):
+        for name in ("_rows_R", "_chosen_R1", "_positions_R1"):
             setattr(self, name, getattr(self, name)[kept_R])
         if self._mask_RK is not None:
             self._mask_RK = self._mask_RK[kept_R]
-
-    def rows(self) -> list[Drawn]:
-        """What was drawn, for every row."""
-        lengths, finished = self._lengths_B.tolist(), self._finished_B.tolist()
-        tokens, logprobs = self._tokens_BT.tolist(), self._logprobs_BT.tolist()
-        return [
-            Drawn(tokens[b][:length], logprobs[b][:length], finished[b])
-            for b, length in enumerate(lengths)
-        ]
-
-
-def inverse_cdf(probs_RV: Tensor, uniforms_R1: Tensor, top_p: float = 1.0) -> Tensor:
-    """The token at which the cumulative probability first exceeds the row's uniform number.
-
-    Args:
-        probs_RV: Probabilities, (R, V).
-        uniforms_R1: In [0, 1), (R, 1) float64.
-        top_p: Restrict to the most probable tokens that together have at least this probability.
-
-    Returns:
-        Token ids, (R, 1).
-    """
-    # Summed in fp64: over 152 k fp32 terms the tail would be rounded away.
-    if top_p >= 1.0:
-        cumulative_RV = probs_RV.cumsum(-1, dtype=torch.float64)
-        return _first_above(cumulative_RV, uniforms_R1)
-    sorted_RV, order_RV = probs_RV.sort(-1, descending=True)
-    before_RV = sorted_RV.cumsum(-1, dtype=torch.float64) - sorted_RV
-    kept_RV = torch.where(before_RV < top_p, sorted_RV, 0.0)
-    cumulative_RV = kept_RV.cumsum(-1, dtype=torch.float64)
-    return order_RV.gather(1, _first_above(cumulative_RV, uniforms_R1))
-
-
-def _first_above(cumulative_RV: Tensor, uniforms_R1: Tensor) -> Tensor:
-    thresholds_R1 = uniforms_R1 * cumulative_RV[:, -1:]
-    # right=True: a token of probability 0 is never drawn, not even by a uniform of exactly 0.
-    index_R1 = torch.searchsorted(cumulative_RV, thresholds_R1, right=True)
-    return index_R1.clamp(max=cumulative_RV.shape[-1] - 1)

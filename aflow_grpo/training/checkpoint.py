@@ -141,17 +141,26 @@ class BoundaryCheckpoint(Checkpoint):
         self._save(trainer, pl_module.iteration)
 
     def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Save the last boundary when the run is stopped between updates."""
-        if self._started and pl_module.at_boundary and pl_module.iteration > self._saved_at:
+        """Save the last boundary when the run is stopped between updates.
+
+        The first rank saves alone: the others may not be there any more to be waited for.
+        """
+        due = self._started and pl_module.at_boundary and pl_module.iteration > self._saved_at
+        if due and trainer.is_global_zero:
             try:
-                self._save(trainer, pl_module.iteration)
+                checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+                trainer.strategy.save_checkpoint(checkpoint, _last(trainer))
             except (OSError, RuntimeError) as error:  # torch's writer turns one into the other
                 # Raised from here, it would keep the others from closing what they have open.
                 _LOG.warning("No checkpoint of iteration %s: %s", pl_module.iteration, error)
 
     def _save(self, trainer: L.Trainer, iteration: int) -> None:
-        trainer.save_checkpoint(checkpoint_directory(trainer.default_root_dir) / "last.ckpt")
+        trainer.save_checkpoint(_last(trainer))
         self._saved_at = iteration
+
+
+def _last(trainer: L.Trainer) -> Path:
+    return checkpoint_directory(trainer.default_root_dir) / "last.ckpt"
 
 
 def _settle_progress(loops: dict[str, Any], iteration: int, *, validated: bool) -> None:

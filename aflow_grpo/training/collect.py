@@ -1,10 +1,16 @@
-"""Writing and executing as one pipeline: while one chunk executes, the next is being written."""
+"""Writing and executing as one pipeline: a workflow runs while others are still being written.
+
+`start` writes a batch and hands each workflow over as soon as `rollout.overlap` lets it, `finish`
+waits for the rollouts and keeps them. Between the two, other batches may be started and finished.
+Not here: when training starts which batch (`pipeline`).
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
@@ -12,13 +18,24 @@ from lightning.pytorch.trainer.states import TrainerFn
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.policy.strip import strip_flaws
-from aflow_grpo.records import Problem, Rollout
-from aflow_grpo.rollout import make_requests, rollout_seed
+from aflow_grpo.records import Completion, Problem, Rollout
+from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.training.rollout_callback import RolloutCallback
+from aflow_grpo.training.running import RunningBatch
 from aflow_grpo.training.storing import QUICK, STRUCTURE, Place
-from aflow_grpo.training.tracking import RunLogger
+from aflow_grpo.training.tracking import RunLogger, run_of
+from aflow_grpo.training.written import WrittenBatch
 
-__all__ = ["Collected", "Draw", "collect", "rollout_callback_of"]
+__all__ = [
+    "Collected",
+    "Draw",
+    "Started",
+    "collect",
+    "finish",
+    "restart",
+    "rollout_callback_of",
+    "start",
+]
 
 
 @dataclass(frozen=True)
@@ -43,6 +60,22 @@ class Draw:
     """Mend the planted flaws before anything else sees the text (a baseline, not a policy)."""
     chunk: int = 64
     """Sequences sampled at once, rounded up to whole groups."""
+    first_group: int = 0
+    """Groups of the ranks before this one; what is stored is numbered over all ranks."""
+
+
+@dataclass(frozen=True)
+class Started:
+    """A batch that has been written and is being executed."""
+
+    draw: Draw
+    written: WrittenBatch
+    running: RunningBatch | None
+    """None when only the structure is to be checked."""
+    groups_P: Sequence[int]
+    """Each problem's group number."""
+    sample_s: float
+    """Seconds in which the policy was writing."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +87,15 @@ class Collected:
     """Seconds in which the policy was writing."""
     wait_s: float
     """Seconds spent waiting for executions after the last sample was drawn."""
+    lag: int = 0
+    """Updates of the policy between the writing of the oldest of them and now."""
+    replaced_B: list[Rollout] = field(default_factory=list)
+    """Of groups without a signal that others have taken the place of: paid for, not trained on."""
+
+    @property
+    def every_B(self) -> list[Rollout]:
+        """All that were executed."""
+        return [*self.rollouts_B, *self.replaced_B]
 
 
 def rollout_callback_of(trainer: L.Trainer) -> RolloutCallback:
@@ -78,46 +120,126 @@ def collect(
 
     What comes of it is stored in the journal before it is returned.
     """
+    return finish(start(policy, trainer, problems_P, draw), trainer)
+
+
+def start(
+    policy: BasePolicy,
+    trainer: L.Trainer,
+    problems_P: Sequence[Problem],
+    draw: Draw,
+    *,
+    policy_version: int = 0,
+    groups_P: Sequence[int] | None = None,
+) -> Started:
+    """Let `policy` write, and start executing what it writes.
+
+    Args:
+        policy: In eval mode.
+        trainer: With the rollout callback.
+        problems_P: What to write for.
+        draw: How much, with which seeds.
+        policy_version: Updates that the policy has behind it.
+        groups_P: Each problem's group number; default is its place.
+    """
+    started = time.perf_counter()
+    callback = _join(trainer, draw)
+    groups_P = range(len(problems_P)) if groups_P is None else groups_P
+    seeds_B = [
+        rollout_seed(draw.run_seed, draw.split, draw.step, problem, member)
+        for problem in problems_P
+        for member in range(draw.group_size)
+    ]
+    running = _open(callback, trainer, draw) if draw.execute else None
+    at_once = running is not None and callback.overlap != "none"
+    size = draw.group_size
+    arrived: dict[int, Completion] = {}
+
+    def arrive(offset: int, row: int, completion: Completion) -> None:
+        b = offset + row
+        problem = problems_P[b // size]
+        if draw.strip_flaws:
+            completion = replace(completion, text=strip_flaws(completion.text, problem.domain))
+        arrived[b] = completion
+        if at_once and running is not None:
+            request = RolloutRequest(problem, completion, seeds_B[b], groups_P[b // size], b % size)
+            running.submit(request)
+
+    try:
+        per_chunk = max(1, draw.chunk // size)
+        for first in range(0, len(problems_P), per_chunk):
+            visible_P = [problem.visible for problem in problems_P[first : first + per_chunk]]
+            offset = first * size
+            policy.write(
+                visible_P,
+                seeds_B[offset : offset + len(visible_P) * size],
+                greedy=draw.greedy,
+                on_written=partial(arrive, offset),
+            )
+            callback.stop_if_terminated(trainer)
+        written = WrittenBatch(
+            problems_P, [arrived[b] for b in range(len(seeds_B))], seeds_B, policy_version
+        )
+        sample_s = time.perf_counter() - started
+        if running is not None:
+            if not at_once:
+                _submit(running, written, groups_P)
+            running.end()
+    except BaseException:
+        if running is not None:
+            running.cancel()
+        raise
+    return Started(draw, written, running, groups_P, sample_s)
+
+
+def restart(trainer: L.Trainer, written: WrittenBatch, draw: Draw) -> Started:
+    """Execute what was written before: its paid answers come from the journal."""
+    running = _open(_join(trainer, draw), trainer, draw)
+    groups_P = range(len(written.problems_P))
+    _submit(running, written, groups_P)
+    running.end()
+    return Started(draw, written, running, groups_P, sample_s=0.0)
+
+
+def finish(started: Started, trainer: L.Trainer) -> Collected:
+    """Wait for the rollouts of what was started, and keep them in the journal."""
     callback = rollout_callback_of(trainer)
-    place = _place(trainer, draw)
+    waiting = time.perf_counter()
+    if started.running is not None:
+        rollouts = started.running.result()
+    else:
+        rollouts = callback.inspect(started.written.requests(started.groups_P))
+    rollouts.sort(key=_place_in_batch)
+    wait_s = time.perf_counter() - waiting
+    logger = trainer.logger
+    run = logger if isinstance(logger, RunLogger) else None
+    first = started.draw.first_group
+    stored = [replace(r, group=first + r.group) for r in rollouts] if first else rollouts
+    callback.keep(stored, _place(trainer, started.draw), run)
+    return Collected(rollouts, started.sample_s, wait_s)
+
+
+def _place_in_batch(rollout: Rollout) -> tuple[int, int]:
+    return rollout.group, rollout.member
+
+
+def _join(trainer: L.Trainer, draw: Draw) -> RolloutCallback:
+    """The rollout callback, whose calls now belong to the draw's run."""
+    callback = rollout_callback_of(trainer)
     inside_fit = trainer.state.fn is TrainerFn.FITTING
     # A preflight has no logger, so that its calls are those of the verb.
-    callback.join_run(place.run, takes_over=verb_of(trainer) if inside_fit else None)
-    started = time.perf_counter()
-    per_chunk = max(1, draw.chunk // draw.group_size)
-    pending = []
-    for first in range(0, len(problems_P), per_chunk):
-        chunk_P = problems_P[first : first + per_chunk]
-        seeds_B = [
-            rollout_seed(draw.run_seed, draw.split, draw.step, problem, member)
-            for problem in chunk_P
-            for member in range(draw.group_size)
-        ]
-        visible_P = [problem.visible for problem in chunk_P]
-        completions_B = policy.write(visible_P, seeds_B, greedy=draw.greedy)
-        if draw.strip_flaws:
-            completions_B = [
-                replace(c, text=strip_flaws(c.text, chunk_P[b // draw.group_size].domain))
-                for b, c in enumerate(completions_B)
-            ]
-        requests = make_requests(
-            chunk_P, completions_B, seeds_B, group_size=draw.group_size, first_group=first
-        )
-        pending.append(
-            callback.submit(
-                requests,
-                execute=draw.execute,
-                evaluation=draw.evaluation,
-                rehearse=draw.rehearse,
-            )
-        )
-        callback.stop_if_terminated(trainer)
-    sampled = time.perf_counter()
-    rollouts_B = [rollout for future in pending for rollout in callback.result(future, trainer)]
-    waited = time.perf_counter()
-    logger = trainer.logger
-    callback.keep(rollouts_B, place, logger if isinstance(logger, RunLogger) else None)
-    return Collected(rollouts_B, sampled - started, waited - sampled)
+    run = _place(trainer, draw).run
+    callback.join_run(run, takes_over=verb_of(trainer) if inside_fit else None)
+    return callback
+
+
+def _open(callback: RolloutCallback, trainer: L.Trainer, draw: Draw) -> RunningBatch:
+    return callback.open_batch(trainer, evaluation=draw.evaluation, rehearse=draw.rehearse)
+
+
+def _submit(running: RunningBatch, written: WrittenBatch, groups_P: Sequence[int]) -> None:
+    for request in written.requests(groups_P):
+        running.submit(request)
 
 
 def verb_of(trainer: L.Trainer) -> str:
@@ -126,8 +248,6 @@ def verb_of(trainer: L.Trainer) -> str:
 
 
 def _place(trainer: L.Trainer, draw: Draw) -> Place:
-    logger = trainer.logger
-    run = logger.run_id if isinstance(logger, RunLogger) else None
     # Evaluations have no step of their own; what they find is logged under the module's.
     step = draw.step + 1
     if draw.split != "train":
@@ -135,4 +255,4 @@ def _place(trainer: L.Trainer, draw: Draw) -> Place:
     part = draw.split
     if draw.quick:
         part = QUICK if draw.execute else STRUCTURE
-    return Place(run or verb_of(trainer), part, step)
+    return Place(run_of(trainer.logger) or verb_of(trainer), part, step)

@@ -2,7 +2,9 @@
 
 A batch is a list of `Problem`. Training batches are endless and a pure function of (seed, index);
 the index is the module's count of completed iterations, so that a resumed run continues with
-exactly the batch that an interrupted one did not finish.
+exactly the batch that an interrupted one did not finish. Every rank has all problems: its training
+batch is its part of the batch of all ranks, an evaluation's batch is whole and is shared out when
+it is drawn (`shares`).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from aflow_grpo.data.sampler import DomainMix, ProportionalSampler, stratified
 from aflow_grpo.data.sources import DataSource, Loaded, read_sources
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.records import Problem
+from aflow_grpo.training.ranks import Ranks
 
 __all__ = ["WorkflowDataModule"]
 
@@ -98,6 +101,7 @@ class WorkflowDataModule(L.LightningDataModule):
         self._loaded: dict[str, list[Problem]] = {}
         self._bad_rows: dict[str, int] = {}
         self._left_out: dict[str, set[str]] = {}
+        self._batches_by_index: ProportionalSampler | None = None
 
     def setup(self, stage: str) -> None:
         """Read the sets that the stage needs.
@@ -105,6 +109,10 @@ class WorkflowDataModule(L.LightningDataModule):
         Raises:
             DataError: A file is missing or malformed, or a needed set is empty.
         """
+        with self._ranks.together():
+            self._load(stage)
+
+    def _load(self, stage: str) -> None:
         needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
         for split in needed:
             if split not in self._loaded:
@@ -118,7 +126,7 @@ class WorkflowDataModule(L.LightningDataModule):
                     f"Add a source, e.g. data.{split}: [{{dataset: sample, split: {split}}}]."
                 )
         if stage == "fit":
-            self._sampler()  # complains before the run begins
+            self._sampler(self._ranks)  # complains before the run begins
 
     def problems(self, split: str) -> Sequence[Problem]:
         """The problems of ``train``, ``val`` or ``test``; empty when not loaded for this stage."""
@@ -133,6 +141,7 @@ class WorkflowDataModule(L.LightningDataModule):
             DataError: None would be left.
         """
         self._left_out.setdefault(split, set()).update(ids)
+        self._batches_by_index = None
         if not self.problems(split):
             raise DataError(
                 f"data.{split}: data.skip_too_long leaves out all {len(self._loaded[split])} "
@@ -152,9 +161,25 @@ class WorkflowDataModule(L.LightningDataModule):
         return [problem for problems in self._loaded.values() for problem in problems]
 
     def train_dataloader(self) -> _TrainBatches:
-        """Endless batches of `batch_size` problems in the proportions of `mix`."""
+        """Endless batches of `batch_size` problems in the proportions of `mix`: this rank's part.
+
+        The parts of all ranks, one after the other, are the batch that one process would draw.
+        """
         assert self.trainer is not None
-        return _TrainBatches(self._sampler(), self.trainer.lightning_module)
+        return _TrainBatches(self._sampler(self._ranks), self.trainer.lightning_module)
+
+    def train_batch(self, index: int, *, all_ranks: bool = False) -> list[Problem]:
+        """The training batch of iteration `index`: this process's slice of it, or all of it."""
+        if self._batches_by_index is None:
+            self._batches_by_index = self._sampler()
+        sampler = self._batches_by_index
+        sampler.load_state_dict({**sampler.state_dict(), "next_batch": index})
+        batch = sampler.next_batch()
+        if all_ranks:
+            return batch
+        assert self.trainer is not None
+        rank, ranks = self.trainer.global_rank, self.trainer.world_size
+        return batch[rank * len(batch) // ranks : (rank + 1) * len(batch) // ranks]
 
     def val_dataloader(self) -> DataLoader[Any]:
         """The whole validation set for `validate`, its quick stratified subset inside `fit`."""
@@ -172,9 +197,35 @@ class WorkflowDataModule(L.LightningDataModule):
         """Problems are text and stay where they are."""
         return batch
 
-    def _sampler(self) -> ProportionalSampler:
+    def check_ranks(self, world_size: int) -> None:
+        """Refuse batches that cannot be shared out equally.
+
+        Raises:
+            ConfigError: `batch_size` is no multiple of `world_size`.
+        """
+        if self._batch_size % world_size:
+            more = -(-self._batch_size // world_size) * world_size
+            raise ConfigError(
+                f"data.batch_size={self._batch_size}: expected a multiple of the {world_size} "
+                f"ranks (trainer.devices x trainer.num_nodes), e.g. {more}. A rank draws whole "
+                "groups, so each needs as many problems."
+            )
+
+    @property
+    def _ranks(self) -> Ranks:
+        return Ranks() if self.trainer is None else Ranks.of(self.trainer)
+
+    def _sampler(self, ranks: Ranks | None = None) -> ProportionalSampler:
+        """Of the part of `ranks.rank`, or of whole batches."""
+        ranks = ranks or Ranks()
+        self.check_ranks(ranks.world_size)
         return ProportionalSampler(
-            self.problems("train"), self._mix, batch_size=self._batch_size, seed=self._seed
+            self.problems("train"),
+            self._mix,
+            batch_size=self._batch_size,
+            seed=self._seed,
+            rank=ranks.rank,
+            world_size=ranks.world_size,
         )
 
     def _read(self, split: str) -> Loaded:

@@ -32,6 +32,10 @@ class EventLoopThread:
         """Start `work` and return at once; pass the future to `result`."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
 
+    def call(self, function: Callable[..., object], *arguments: Any) -> None:
+        """Call `function` in the loop's thread, after everything submitted so far; do not wait."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
     def result(self, future: Future[T], *, poll: Callable[[], None] | None = None) -> T:
         """Wait for `future` and return its result.
 
@@ -52,6 +56,10 @@ class EventLoopThread:
         """Run `work` to its end and return its result; `poll` as in `result`."""
         return self.result(self.submit(work), poll=poll)
 
+    def cancel_soon(self) -> None:
+        """Cancel every coroutine that is running, without waiting: for signal handlers."""
+        self.call(_cancel_tasks)
+
     def cancel_all(self) -> None:
         """Cancel every coroutine that is still running and wait until they have ended."""
         asyncio.run_coroutine_threadsafe(_cancel_all(), self._loop).result()
@@ -67,8 +75,12 @@ class EventLoopThread:
         self._loop.close()
 
 
-async def _cancel_all() -> None:
+def _cancel_tasks() -> list[asyncio.Task[Any]]:
     tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    return tasks
+
+
+async def _cancel_all() -> None:
+    await asyncio.gather(*_cancel_tasks(), return_exceptions=True)

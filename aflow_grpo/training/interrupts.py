@@ -24,12 +24,15 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import NoReturn
 
+from aflow_grpo.training.launched import is_first_rank
+
 __all__ = [
     "SHUTDOWN_S",
     "Terminated",
     "deferred_interrupt",
     "raise_if_stopped",
     "stop_signals",
+    "take_signals_back",
     "unwind_from_here",
 ]
 
@@ -74,7 +77,8 @@ class _Stop:
     def _leave(self, signum: int) -> NoReturn:
         message = f"\naflow-grpo {self._verb}: {_WORDS[signal.Signals(signum)]}.\n"
         with contextlib.suppress(OSError):
-            os.write(2, message.encode())
+            if is_first_rank():
+                os.write(2, message.encode())
         os._exit(128 + signum)
 
 
@@ -113,6 +117,14 @@ def unwind_from_here() -> None:
         _current.unwinds = True
 
 
+def take_signals_back() -> None:
+    """Handle Ctrl-C and SIGTERM as `stop_signals` said, whoever has put a handler there since."""
+    if _current is not None:
+        for name in _WORDS:
+            if signal.getsignal(name) is not signal.SIG_IGN:
+                signal.signal(name, _current)
+
+
 def raise_if_stopped() -> None:
     """Raise again if a signal has come: for code that works on, so that its exception was lost."""
     if _current is not None:
@@ -120,11 +132,14 @@ def raise_if_stopped() -> None:
 
 
 @contextmanager
-def deferred_interrupt() -> Iterator[None]:
+def deferred_interrupt(on_held: Callable[[], object] | None = None) -> Iterator[None]:
     """Handle a Ctrl-C or SIGTERM that comes inside the block at its end.
 
     A second one of the same kind gets through at once. Does nothing outside the main thread, and
     for a signal that is ignored or left to the system.
+
+    Args:
+        on_held: Called when one is held back, between two instructions of the block.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -141,6 +156,8 @@ def deferred_interrupt() -> Iterator[None]:
             usual[signum](signum, frame)
         else:
             held.append(signum)
+            if on_held is not None:
+                on_held()
 
     try:
         for signum in usual:

@@ -35,13 +35,19 @@ The update (`update.py`) adds these, under ``train/`` only.
 | name | meaning |
 |---|---|
 | ``clip_fraction``, ``ratio_mean``, ``ratio_max`` | of the probability ratio, over tokens |
+| ``log_ratio_limited`` | share of tokens whose log-ratio is beyond `log_ratio_limit` |
 | ``kl``, ``entropy`` | token means in nats; ``kl`` where `kl_coef` > 0 |
 | ``grad_norm`` | before clipping |
 | ``learning_rate`` | after the update |
 | ``zero_variance_groups`` | as above, singletons included |
 | ``skipped_update`` | 1 when no group had a signal, else 0 |
-| ``workflows`` | rollouts of the iteration, masked ones included |
+| ``workflows`` | rollouts of the iteration, masked ones included, replaced ones not |
+| ``policy_lag`` | updates between the policy that wrote them and the one that learns |
 
+Where the sampler's log-probs are corrected for, ``train/correction_mean`` is the mean importance
+weight and ``train/correction_capped`` the share of tokens at `correction_cap`.
+With `zero_variance: resample`, ``train/resampled_groups`` is how many were replaced for want of a
+signal.
 ``train/cost_usd_total`` is the list cost since the run began, evaluations and fallbacks included.
 ``train/reward_stage`` is 0 in stage `structure`, whose rollouts have no answer (accuracy 0), and 1
 in stage `full`.

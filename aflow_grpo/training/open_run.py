@@ -5,9 +5,11 @@ Opened in one go and closed in the opposite order. Not here: when (`rollout_call
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from math import fsum
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from aflow_grpo.execution import ExecutionSettings, WorkflowExecutor
 from aflow_grpo.llm.budget import Budget
 from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.journal import Journal
+from aflow_grpo.llm.journal_files import billed_by_run, journal_path, journal_paths, rank_of
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import Simulator
 from aflow_grpo.llm.tiers import Tier, default_tiers
@@ -28,6 +31,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.event_loop import EventLoopThread
+from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.traces import TracedRun, Tracer
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
 
@@ -58,8 +62,8 @@ class RunParts:
     llm: LLMSettings
     journal: Path | None
     """This process's file; None for none."""
-    budget_usd: float | None
-    """This process's share."""
+    ranks: int
+    """Processes of the run, which share the budget."""
     execution: ExecutionSettings
     interpreter: InterpreterLimits
     sandbox: SandboxSettings
@@ -78,6 +82,8 @@ class OpenRun:
     client: ExecutorClient = field(init=False)
     writer: ExecutorClient | None = None
     journal: Journal | None = None
+    others_usd: Counter[str] = field(default_factory=Counter)
+    """Run -> what other ranks, also those of an earlier session, were billed before this one."""
     budget: Budget = field(init=False)
     sandbox: Sandbox = field(init=False)
     engine: RolloutEngine = field(init=False)
@@ -122,7 +128,7 @@ class OpenRun:
         if settings.journal is not None:
             self.journal = Journal(settings.journal)
             stack.callback(self.journal.close)
-        self.budget = Budget(settings.budget_usd)
+        self.budget = Budget(llm.budget_usd, ranks=settings.ranks)
         shared: dict[str, Any] = {
             "journal": self.journal,
             "cache": llm.cache,
@@ -140,6 +146,31 @@ class OpenRun:
                 if client is not None:
                     await client.check()
 
+    def meet(self, ranks: Ranks, neighbours: Iterable[int]) -> None:
+        """Know what the other ranks have been billed, and be answered by their journals.
+
+        Called by all ranks when each has opened its own and has paid for nothing yet.
+
+        Args:
+            ranks: All of them.
+            neighbours: Those on this machine; journals on another one are not read.
+
+        Raises:
+            ConfigError: A journal cannot be read.
+        """
+        journal = self.journal
+        billed = ranks.gather(journal.billed_by_run() if journal is not None else {})
+        if journal is None:
+            return
+        with ranks.together():
+            folder = journal.path.parent
+            gone = [path for path in journal_paths(folder) if rank_of(path) >= ranks.world_size]
+            near = [journal_path(folder, rank) for rank in neighbours if rank != ranks.rank]
+            journal.consult([*near, *gone])
+            others = [sums for rank, sums in enumerate(billed) if rank != ranks.rank]
+            for sums in [*others, *map(billed_by_run, gone)]:
+                self.others_usd.update(sums)
+
     def join_run(self, run: str, takes_over: str | None) -> None:
         """Calls belong to `run` from here on, and so do those of the run `takes_over`."""
         self.run = run
@@ -147,10 +178,11 @@ class OpenRun:
             if client is not None:
                 client.join_run(run)
         if self.journal is not None:
-            if takes_over is not None:
-                for rows in {takes_over, _BEFORE_RUNS} - {run}:
-                    self.journal.adopt(rows, run)
-            self.budget.begin(self.journal.billed_usd(run))
+            before = {takes_over, _BEFORE_RUNS} - {run} if takes_over is not None else set()
+            for rows in before:
+                self.journal.adopt(str(rows), run)
+            others_usd = fsum(self.others_usd[name] for name in (run, *sorted(map(str, before))))
+            self.budget.begin(self.journal.billed_usd(run) + others_usd)
 
     async def _prepare(self, settings: RunParts) -> None:
         """Everything that runs workflows."""

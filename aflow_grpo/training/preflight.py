@@ -37,6 +37,7 @@ from aflow_grpo.training.forecast import (
     step_warnings,
     wilson_interval,
 )
+from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.settings import EvaluationSettings
 from aflow_grpo.training.spending import plan_rest
 
@@ -67,7 +68,7 @@ class PreflightFindings:
     memory: Memory
     phases: Phases
     usage: Usage
-    """Of the step's executor calls."""
+    """Of the step's executor calls, of all ranks."""
     replayed: int
     """Those of them that the journal answered."""
     simulated: bool
@@ -120,6 +121,9 @@ class Preflight(L.Callback):
         self._evaluation = pl_module.evaluation
         pl_module.evaluation = replace(self._evaluation, at_start=False, at_end=False)
         trainer.limit_val_batches = 0
+        rollouts = rollout_callback_of(trainer)
+        if rollouts.overlap == "step":
+            rollouts.overlap = "group"  # no iteration follows to be written ahead
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The clock of loading ends here."""
@@ -136,7 +140,7 @@ class Preflight(L.Callback):
 
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Print the findings."""
-        if self._findings is not None:
+        if self._findings is not None and trainer.is_global_zero:
             # Paths and keys are printed as they are: "[x]" in one is no markup, ":x:" no emoji.
             console = Console(highlight=False, markup=False, emoji=False)
             console.print(preflight_view(self._findings))
@@ -160,7 +164,10 @@ class Preflight(L.Callback):
             workflows=figures.workflows,
             fallback=rollouts.rollout.fallback == "evaluation",
         )
-        usage = rollouts.client.usage
+        ranks = Ranks.of(trainer)
+        answered = sum(t.answered for t in rollouts.client.counters.values())
+        asked = ranks.gather((rollouts.client.usage, answered))
+        usage = sum((theirs for theirs, _ in asked), Usage())
         warnings = setting_warnings(
             preset=rollouts.reward.preset,
             group_size=pl_module.grpo.group_size,
@@ -177,12 +184,14 @@ class Preflight(L.Callback):
             memory=_memory(trainer.strategy.root_device),
             phases=phases,
             usage=usage,
-            replayed=usage.calls - sum(t.answered for t in rollouts.client.counters.values()),
+            replayed=usage.calls - sum(answered for _, answered in asked),
             simulated=rollouts.llm.simulator is not None,
             journal=rollouts.llm.journal,
             plan=plan,
             endless=trainer.max_steps < 0,
-            forecast=forecast(figures, phases, plan, rollouts.rollout.concurrency),
+            forecast=forecast(
+                figures, phases, plan, rollouts.rollout.concurrency * ranks.world_size
+            ),
             warnings=warnings + step_warnings(figures),
         )
 

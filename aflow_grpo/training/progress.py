@@ -27,6 +27,7 @@ from rich.progress import (
 )
 
 from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.training.launched import is_first_rank
 from aflow_grpo.training.report import evaluation_table, example_view, masked_note
 from aflow_grpo.training.tracking import RunLogger
 
@@ -47,7 +48,9 @@ class ProgressReporter(L.Callback):
         self._every = max(1, every_n_iterations)
         self._quiet = quiet
         # Paths and names are printed as they are: "[x]" in one is no markup, ":x:" no emoji.
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        self._console = Console(
+            highlight=False, markup=False, emoji=False, quiet=not is_first_rank()
+        )
         self._live: Progress | None = None
         self._task: Any = None
         self._started = time.monotonic()
@@ -151,7 +154,7 @@ class ProgressReporter(L.Callback):
 
     def _begin(self, description: str, total: int | None, completed: int = 0) -> None:
         self._end()
-        if self._quiet or not self._console.is_terminal:
+        if self._quiet or self._console.quiet or not self._console.is_terminal:
             return
         self._live = Progress(
             MofNCompleteColumn(),

@@ -3,16 +3,17 @@
 `training_step` calls it with completions and gets rollouts back. Everything it owns is opened once
 per run, when Lightning sets the stage up, and closed when the stage ends or an exception ends it.
 A policy behind an endpoint is connected here, so that its calls share loop and journal with the
-executor's. Before anything else, real endpoints are asked whether they answer.
+executor's, and so is a server that draws for a policy in this process. Before anything else, real
+endpoints are asked whether they answer.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import Future
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import lightning as L
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -24,6 +25,7 @@ from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.tiers import default_tiers
 from aflow_grpo.operators.registry import load_operators
 from aflow_grpo.policy.endpoint import EndpointPolicy
+from aflow_grpo.policy.served import ServedBackend
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutRequest, RolloutSettings
@@ -32,12 +34,16 @@ from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.interrupts import deferred_interrupt, raise_if_stopped
 from aflow_grpo.training.open_run import OpenRun, RunParts, SandboxSettings
 from aflow_grpo.training.outage import OutageGuard
+from aflow_grpo.training.ranks import Ranks
+from aflow_grpo.training.running import RunningBatch
 from aflow_grpo.training.storing import Place, make_batch, settings_text
 from aflow_grpo.training.traces import TracedRun
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import InterpreterLimits
 
-__all__ = ["RolloutCallback"]
+__all__ = ["Overlap", "RolloutCallback"]
+
+Overlap = Literal["none", "group", "step"]
 
 
 class RolloutCallback(L.Callback):
@@ -53,6 +59,11 @@ class RolloutCallback(L.Callback):
         scoring: What counts as right: the profile, scorers of your own, clocks.
         operators: Import paths of operators of your own, e.g. `my_module.Summarise`, besides the
             ten.
+        overlap: What runs while the policy computes. ``none``: nothing; all workflows are written,
+            then executed. ``group``: each workflow from the moment that it has been written, while
+            others still are. ``step``: besides, the next iteration's workflows are written before
+            the update and run during it: one step off-policy, corrected and logged as
+            ``train/policy_lag``.
     """
 
     def __init__(
@@ -65,6 +76,7 @@ class RolloutCallback(L.Callback):
         rollout: RolloutSettings = RolloutSettings(),
         operators: list[str] | None = None,
         scoring: ScoringSettings = ScoringSettings(),
+        overlap: Overlap = "group",
     ) -> None:
         self.llm = llm
         self.execution = execution
@@ -75,6 +87,7 @@ class RolloutCallback(L.Callback):
         self.own_operators = list(operators or ())
         self.operators = load_operators(self.own_operators)
         self.scoring = scoring
+        self.overlap: Overlap = overlap
         load_scorers(scoring.scorers)  # a wrong path stops before anything is opened
         self._guard = OutageGuard(llm.max_unavailable, llm.unavailable_over)
         self._open: OpenRun | None = None
@@ -118,10 +131,18 @@ class RolloutCallback(L.Callback):
         problems: Sequence[Problem] = trainer.datamodule.all_problems()  # type: ignore[attr-defined]
         policy = getattr(pl_module, "policy", None)
         writing = policy if isinstance(policy, EndpointPolicy) else None
-        opened = self._open = self._start(problems, trainer, writing)
+        ranks = Ranks.of(trainer)
+        with ranks.together():
+            opened = self._open = self._start(problems, trainer, writing)
+        first = trainer.global_rank - trainer.local_rank
+        opened.meet(ranks, range(first, min(first + trainer.num_devices, ranks.world_size)))
+        run = partial(opened.loop.run, poll=partial(self.stop_if_terminated, trainer))
         if writing is not None and opened.writer is not None:
-            poll = partial(self.stop_if_terminated, trainer)
-            writing.connect(opened.writer, partial(opened.loop.run, poll=poll))
+            writing.connect(opened.writer, run)
+        backend = getattr(policy, "backend", None)
+        if isinstance(backend, ServedBackend):
+            opened.stack.push_async_callback(backend.aclose)
+            backend.connect(run, Path(trainer.default_root_dir))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close everything."""
@@ -135,25 +156,28 @@ class RolloutCallback(L.Callback):
         """Close everything; Lightning skips teardown after an exception."""
         self.close()
 
-    def submit(
-        self,
-        requests: Sequence[RolloutRequest],
-        *,
-        execute: bool = True,
-        evaluation: bool = False,
-        rehearse: bool = False,
-    ) -> Future[list[Rollout]]:
-        """Start running `requests` (or only checking their structure); see `result`."""
-        engine = self._opened.engine
-        if execute:
-            work = engine.run(requests, evaluation=evaluation, rehearse=rehearse)
-        else:
-            work = engine.inspect(requests)
-        return self._opened.loop.submit(work)
+    def open_batch(
+        self, trainer: L.Trainer, *, evaluation: bool = False, rehearse: bool = False
+    ) -> RunningBatch:
+        """A batch that takes workflows one by one and runs them; see `RolloutEngine.run`.
 
-    def result(self, future: Future[list[Rollout]], trainer: L.Trainer) -> list[Rollout]:
-        """Wait for what `submit` started; SIGTERM and Ctrl-C cancel it and propagate."""
-        return self._opened.loop.result(future, poll=lambda: self.stop_if_terminated(trainer))
+        SIGTERM and Ctrl-C raise from its methods and cancel it.
+        """
+        opened = self._opened
+        poll = partial(self.stop_if_terminated, trainer)
+        return RunningBatch(
+            opened.loop, opened.engine, poll, evaluation=evaluation, rehearse=rehearse
+        )
+
+    def inspect(self, requests: Sequence[RolloutRequest]) -> list[Rollout]:
+        """Check the structure only, at no cost."""
+        opened = self._opened
+        return opened.loop.run(opened.engine.inspect(requests))
+
+    def cancel_calls(self) -> None:
+        """Cut off whatever is on its way, without waiting; the run is about to end."""
+        if self._open is not None:
+            self._open.loop.cancel_soon()
 
     def join_run(self, run: str, *, takes_over: str | None = None) -> None:
         """From here on calls belong to `run`: what it asked and paid for before counts.
@@ -215,17 +239,21 @@ class RolloutCallback(L.Callback):
         opened, self._open = self._open, None
         if opened is not None:
             with deferred_interrupt():
+                # First of all: what comes before it in `close` may take seconds.
+                opened.loop.cancel_all()
                 opened.close()
 
     def _start(
         self, problems: Sequence[Problem], trainer: L.Trainer, policy: EndpointPolicy | None
     ) -> OpenRun:
-        llm = self.llm
+        # One rank of each machine asks the endpoints whether they answer.
+        check = self.llm.check_endpoints and trainer.local_rank == 0
+        llm = replace(self.llm, check_endpoints=check)
         folder = llm.journal_dir or Path(trainer.default_root_dir)
         parts = RunParts(
             llm=llm,
             journal=journal_path(folder, trainer.global_rank) if llm.journal else None,
-            budget_usd=llm.budget_usd and llm.budget_usd / trainer.world_size,
+            ranks=trainer.world_size,
             execution=self.execution,
             interpreter=self.interpreter,
             sandbox=self.sandbox,

@@ -44,7 +44,7 @@ def read_run_id(root: str | Path) -> str | None:
 
 @dataclass
 class RunDirectory:
-    """A run's directory, entered by one process at a time; a context manager.
+    """A run's directory, entered by one run at a time; a context manager.
 
     Raises on entering:
         ConfigError: It cannot be made or written, or another process is in it.
@@ -52,11 +52,15 @@ class RunDirectory:
 
     root: Path
     """`trainer.default_root_dir`."""
+    guest: bool = False
+    """Another rank of the run whose first process holds the directory: it only looks."""
     _lock: IO[str] | None = None
 
     def __enter__(self) -> Self:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
+            if self.guest:
+                return self
             # Not truncated: until the lock is ours it names its holder.
             self._lock = (self.root / _LOCK_FILE).open("a+")
             self._take(self._lock)

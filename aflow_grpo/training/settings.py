@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.grpo.losses import LossConfig
+from aflow_grpo.grpo.presets import LossSettings
+from aflow_grpo.training.demonstrations import DemonstrationSettings
+from aflow_grpo.training.guard import GuardSettings
 
 __all__ = ["EvaluationSettings", "GRPOSettings", "OptimizerSettings"]
 
@@ -22,12 +24,8 @@ class GRPOSettings:
 
     group_size: int = 8
     """Workflows sampled per problem (K)."""
-    advantage_scale: Literal["group_std", "none"] = "group_std"
-    """Divide r - mean by the group's standard deviation, or not (Dr. GRPO, arXiv 2503.20783)."""
-    advantage_eps: float = 1e-4
-    """Added to the standard deviation."""
-    loss: LossConfig = field(default_factory=LossConfig)
-    """Clipping, KL, entropy bonus, aggregation."""
+    loss: LossSettings = field(default_factory=LossSettings)
+    """Advantages, clipping, KL, entropy bonus, aggregation: a published loss, and what differs."""
     ppo_epochs: int = 1
     """Passes over each batch of rollouts."""
     minibatches: int = 1
@@ -35,12 +33,16 @@ class GRPOSettings:
     micro_batch_size: int = 32
     """Sequences per forward/backward; gradients accumulate over them, the result is the same."""
     sample_batch_size: int = 64
-    """Sequences sampled at once; finished batches execute while the next is being sampled."""
+    """Sequences sampled at once; each may execute as soon as it has ended (`rollout.overlap`)."""
     gradient_clip: float = 1.0
     """Largest gradient norm; 0 switches clipping off."""
     max_idle_steps: int = 50
     """Stop with an error after so many iterations in a row in which every group's rewards were
     equal, so that nothing could be learned."""
+    demonstrations: DemonstrationSettings | None = None
+    """Verified workflows of others, or earlier ones, that join each update; null: none."""
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    """When training has gone wrong and is ended."""
 
     def __post_init__(self) -> None:
         _at_least("model.grpo.group_size", self.group_size, 2)
@@ -86,6 +88,24 @@ class OptimizerSettings:
                 f"model.optimizer.final_fraction={self.final_fraction:g}: expected 0 to 1."
             )
         _at_least("model.optimizer.warmup_steps", self.warmup_steps, 0)
+
+    def overrule(self, checkpoint: dict[str, Any], max_steps: int) -> None:
+        """Let these settings win over those that a run had when `checkpoint` was written.
+
+        Optimiser and schedule would restore theirs with their state, so that a run that is
+        continued with another learning rate would silently keep the old one.
+        """
+        for state in checkpoint.get("optimizer_states", ()):
+            for group in state["param_groups"]:
+                group |= {"betas": (self.beta1, self.beta2), "weight_decay": self.weight_decay}
+        for schedule, state in zip(
+            checkpoint.get("lr_schedulers", ()), checkpoint.get("optimizer_states", ()), strict=True
+        ):
+            rate = self.learning_rate * self.rate_at(schedule["last_epoch"], max_steps)
+            schedule["base_lrs"] = [self.learning_rate] * len(schedule["base_lrs"])
+            schedule["_last_lr"] = [rate] * len(schedule["_last_lr"])
+            for group in state["param_groups"]:
+                group |= {"initial_lr": self.learning_rate, "lr": rate}
 
     def rate_at(self, step: int, max_steps: int) -> float:
         """The learning rate's factor in (0, 1] for optimiser step `step` (0-based).

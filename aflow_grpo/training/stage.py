@@ -21,7 +21,6 @@ class RewardStage:
     """The stage of the coming training step."""
 
     def __init__(self) -> None:
-        self._settings = RewardSettings()
         self._switched = False
         self._direct_rates: list[float] = []
 
@@ -32,8 +31,7 @@ class RewardStage:
             settings: Where training starts, and when it changes.
             step: Completed training steps.
         """
-        self._settings = settings
-        if self.is_full:
+        if settings.stage == "full" or self._switched:
             return "full"
         schedule = settings.schedule
         by_step = schedule.full_from_step is not None and step >= schedule.full_from_step
@@ -46,22 +44,25 @@ class RewardStage:
         self._switched = by_step or by_rate
         return "full" if self._switched else "structure"
 
-    @property
-    def is_full(self) -> bool:
-        """Whether the step that `current` was last asked about is of stage `full`."""
-        return self._settings.stage == "full" or self._switched
+    def observe(
+        self, settings: RewardSettings, rollouts: Sequence[Rollout], stage: Stage
+    ) -> dict[str, float]:
+        """Take note of a step's rollouts; masked ones and those of stage `full` do not count.
 
-    def observe(self, rollouts: Sequence[Rollout]) -> dict[str, float]:
-        """Take note of that step's rollouts; masked ones and those of stage `full` do not count.
+        Args:
+            settings: As for `current`.
+            rollouts: Of the step.
+            stage: In which they were executed. A step whose workflows are written ahead is asked
+                about before the one that precedes it has been observed.
 
         Returns:
             The metric of that step.
         """
         counted = [rollout for rollout in rollouts if not rollout.masked]
-        if counted and not self.is_full:
+        if counted and stage == "structure":
             self._direct_rates.append(fmean(float(r.execution.direct) for r in counted))
-            del self._direct_rates[: -self._settings.schedule.over_steps]
-        return {"train/reward_stage": float(self.is_full)}
+            del self._direct_rates[: -settings.schedule.over_steps]
+        return {"train/reward_stage": float(stage == "full")}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint keeps."""

@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,12 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger, MLFlowLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Rollout, to_dict
+from aflow_grpo.training.following import RunFollower
 from aflow_grpo.training.interrupts import deferred_interrupt, unwind_from_here
+from aflow_grpo.training.ranks import Ranks
+from aflow_grpo.training.repeated import RepeatedMetrics
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory
 
@@ -35,6 +40,7 @@ __all__ = [
     "RunLogger",
     "evenly_spaced",
     "log_rollout_table",
+    "run_of",
     "start_run",
     "without_keys",
 ]
@@ -81,6 +87,7 @@ class RunLogger(MLFlowLogger):
             run_id=run_id,
             tags=dict(tags or {}),
         )
+        self._repeated: RepeatedMetrics | None = None
 
     @property
     def tracking_uri(self) -> str:
@@ -112,6 +119,14 @@ class RunLogger(MLFlowLogger):
         """Log to an earlier run, which is then running again."""
         self._run_id = run_id
         self.experiment.update_run(run_id, status="RUNNING")
+        self._repeated = RepeatedMetrics(partial(self.experiment.get_metric_history, run_id))
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log what is new: an earlier run that goes on repeats steps."""
+        if self._repeated is not None:
+            metrics = self._repeated.new(metrics, step or 0)
+        if metrics:
+            super().log_metrics(metrics, step)
 
     def finalize(self, status: str = "success") -> None:
         """End the run: FINISHED, after Ctrl-C or SIGTERM KILLED, after an error FAILED."""
@@ -149,6 +164,11 @@ class RunLogger(MLFlowLogger):
             path = Path(temporary) / name
             path.write_bytes(content)
             self.experiment.log_artifact(self.run_id, str(path), folder or None)
+
+
+def run_of(logger: Logger | None) -> str | None:
+    """The MLflow run that a rank works for; None where there is none."""
+    return logger.run_id if isinstance(logger, RunLogger | RunFollower) else None
 
 
 def start_run(
@@ -267,11 +287,19 @@ class ConfigArtifact(SaveConfigCallback):
         self._begin(trainer, pl_module, "test")
 
     def _begin(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if self._start is not None:
-            trainer.logger = self._start()
+        ranks = Ranks.of(trainer)
+        with ranks.together():
+            if self._start is not None and trainer.is_global_zero:
+                trainer.logger = self._start()
+        run_id = ranks.gather(run_of(trainer.logger))[0]
         unwind_from_here()
+        if not trainer.is_global_zero:
+            if run_id is not None:
+                trainer.logger = RunFollower(run_id)
+            return
         self.save_config(trainer, pl_module, stage)
         if isinstance(trainer.logger, RunLogger):
+            _tag_policy(trainer.logger, pl_module)
             _tag_sandbox(trainer.logger, trainer.callbacks)  # type: ignore[attr-defined]
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
@@ -284,6 +312,13 @@ class ConfigArtifact(SaveConfigCallback):
         text = yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
         logger.log_text(text, f"config/{stage}.yaml")
         logger.log_settings(settings)
+
+
+def _tag_policy(logger: RunLogger, module: L.LightningModule) -> None:
+    """What writes and the share of it that is trained, as the tag ``aflow_grpo.policy``."""
+    policy = getattr(module, "policy", None)
+    if isinstance(policy, BasePolicy):
+        logger.experiment.set_tag(logger.run_id, "aflow_grpo.policy", policy.describe())
 
 
 def _tag_sandbox(logger: RunLogger, callbacks: Sequence[L.Callback]) -> None:

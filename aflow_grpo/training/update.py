@@ -1,36 +1,47 @@
 """One GRPO update: from rollouts to optimiser steps.
 
-Advantages are over the survivors of each group: a masked rollout has none and is not trained on.
-Every optimiser step accumulates over micro-batches with one normaliser, so that the split changes
-nothing but memory.
+Every rank knows the rewards and lengths of all ranks' rollouts, so that advantages, mini-batches
+and normalisers are those of the whole batch: the split into ranks and micro-batches changes nothing
+but memory and time. Advantages are over the survivors of each group: a masked rollout has none and
+is not trained on.
+
+All ranks take the same optimiser steps. Each step's gradients are averaged over the ranks in its
+last backward pass, which a rank without rows of its own makes with a loss of weight zero.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from aflow_grpo.grpo.advantages import group_advantages, zero_variance_share
+from aflow_grpo.grpo.advantages import group_advantages, silent_groups, zero_variance_share
 from aflow_grpo.grpo.losses import LossInputs, grpo_loss, loss_normaliser
 from aflow_grpo.records import Rollout
 from aflow_grpo.seeds import derive_seed
+from aflow_grpo.training.guard import check_finite
+from aflow_grpo.training.ranks import Ranks
 
 if TYPE_CHECKING:
     from aflow_grpo.training.module import GRPOModule
 
 __all__ = ["UpdateReport", "update_policy"]
 
+_LARGEST = "ratio_max"
+"""The metric of which the largest value counts; the others are means over tokens."""
+_NORM = "grad_norm"
+"""The metric that every rank knows whole, since gradients have been averaged by then."""
+
 
 @dataclass(frozen=True)
 class UpdateReport:
-    """What an update did."""
+    """What an update did; the same on every rank."""
 
     metrics: dict[str, float]
     learned: bool
@@ -38,42 +49,36 @@ class UpdateReport:
     seconds: float
 
 
-def update_policy(module: GRPOModule, rollouts_B: Sequence[Rollout]) -> UpdateReport:
-    """Update `module.policy` from one batch of rollouts."""
+def update_policy(
+    module: GRPOModule, rollouts_B: Sequence[Rollout], *, lag: int = 0
+) -> UpdateReport:
+    """Update `module.policy` from one batch of rollouts.
+
+    Args:
+        module: Policy, optimiser and settings.
+        rollouts_B: This rank's, whole groups.
+        lag: Updates between the policy that wrote them and this one.
+    """
     started = time.perf_counter()
     module.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr] # of an abandoned one
-    settings = module.grpo
-    rewards_B = torch.tensor([r.reward.total for r in rollouts_B], dtype=torch.float64)
-    groups_B = torch.tensor([r.group for r in rollouts_B])
-    valid_B = torch.tensor([not r.masked for r in rollouts_B])
-    advantages_B = group_advantages(
-        rewards_B,
-        groups_B,
-        valid_B,
-        scale=settings.advantage_scale,
-        eps=settings.advantage_eps,
-    ).float()
-    silent = zero_variance_share(rewards_B, groups_B, valid_B)
-    rows = [b for b in range(len(rollouts_B)) if valid_B[b]]
-    learned = bool(advantages_B.abs().max() > 0) if rows else False
+    update = _Update(module, rollouts_B, lag)
     steps: list[dict[str, float]] = []
-    if learned:
+    if update.learns:
         with _seeded_dropout(module):
-            old_logprobs = _old_logprobs(module, rollouts_B, rows)
-            for epoch in range(settings.ppo_epochs):
-                for batch in _minibatches(module, rows, epoch):
-                    steps.append(_step(module, rollouts_B, batch, advantages_B, old_logprobs))
+            if module.grpo.ppo_epochs * module.grpo.minibatches > 1:
+                update.keep_old_logprobs()
+            for epoch in range(module.grpo.ppo_epochs):
+                for rows in update.minibatches(epoch):
+                    steps.append(update.step(rows))
     else:
         _count_step(module)
-    metrics = {
-        f"train/{name}": (max if name == "ratio_max" else fmean)(step[name] for step in steps)
-        for name in (steps[0] if steps else ())
-    }
-    metrics["train/zero_variance_groups"] = silent
-    metrics["train/skipped_update"] = float(not learned)
+    metrics = {f"train/{name}": value for name, value in update.ranks_mean(steps).items()}
+    metrics["train/zero_variance_groups"] = update.silent_share
+    metrics["train/skipped_update"] = float(not update.learns)
+    metrics["train/policy_lag"] = float(lag)
     metrics["train/learning_rate"] = module.trainer.optimizers[0].param_groups[0]["lr"]
-    metrics["train/workflows"] = float(len(rollouts_B))
-    return UpdateReport(metrics, learned, time.perf_counter() - started)
+    metrics["train/workflows"] = float(len(update.lengths))
+    return UpdateReport(metrics, update.learns, time.perf_counter() - started)
 
 
 @contextmanager
@@ -85,90 +90,179 @@ def _seeded_dropout(module: GRPOModule) -> Iterator[None]:
         yield
 
 
-def _old_logprobs(
-    module: GRPOModule, rollouts_B: Sequence[Rollout], rows: Sequence[int]
-) -> dict[int, Tensor] | None:
-    """Log-probs before the update, by row; None when the first pass is the only one.
+class _Row(NamedTuple):
+    """What every rank knows of a rollout."""
 
-    With one optimiser step per batch they equal the pass's own log-probs, detached.
-    """
-    if module.grpo.ppo_epochs * module.grpo.minibatches == 1:
-        return None
-    known: dict[int, Tensor] = {}
-    with torch.no_grad():
-        for micro in _micro_batches(rows, module.grpo.micro_batch_size):
-            scored = module.policy.score([rollouts_B[b].completion for b in micro])
-            for row, b in enumerate(micro):
-                known[b] = scored.logprobs_BT[row, : int(scored.mask_BT[row].sum())]
-    return known
+    reward: float
+    group: int
+    """Numbered over all ranks."""
+    valid: bool
+    """False where masked."""
+    finished: bool
+    """False where the completion was cut at its longest."""
+    length: int
+    """In tokens."""
 
 
-def _minibatches(module: GRPOModule, rows: Sequence[int], epoch: int) -> Iterator[list[int]]:
-    """`grpo.minibatches` shares of the rows, in an order derived from (seed, iteration, epoch)."""
-    count = module.grpo.minibatches
-    order = list(rows)
-    if count > 1:
-        generator = torch.Generator().manual_seed(
-            derive_seed(module.seed, "minibatches", module.iteration, epoch)
+def _gathered(ranks: Ranks, rollouts_B: Sequence[Rollout]) -> tuple[list[_Row], int]:
+    """All ranks' rollouts, rank by rank, and where this rank's begin."""
+    mine = [
+        _Row(r.reward.total, r.group, not r.masked, c.finished, len(c.token_ids))
+        for r in rollouts_B
+        for c in [r.completion]
+    ]
+    rows: list[_Row] = []
+    first = groups = 0
+    for rank, theirs in enumerate(ranks.gather(mine)):
+        first = len(rows) if rank == ranks.rank else first
+        rows += [row._replace(group=groups + row.group) for row in theirs]
+        groups += max((row.group for row in theirs), default=-1) + 1
+    return rows, first
+
+
+class _Update:
+    """One update in progress; rows are numbers of rollouts over all ranks."""
+
+    def __init__(self, module: GRPOModule, rollouts_B: Sequence[Rollout], lag: int) -> None:
+        self.module = module
+        self.ranks = Ranks.of(module.trainer)
+        self.objective = objective = module.objective
+        self._corrected = objective.correction != "off" and (
+            objective.correction != "auto" or lag > 0 or module.policy.sampler_differs
         )
-        order = [rows[i] for i in torch.randperm(len(rows), generator=generator).tolist()]
-    for share in range(count):
-        batch = order[share::count]
-        if batch:
-            yield batch
+        rows, first = _gathered(self.ranks, rollouts_B)
+        self.lengths = [row.length for row in rows]
+        self._completions = {first + b: r.completion for b, r in enumerate(rollouts_B)}
+        self._old: dict[int, Tensor] = {}
+        self._reference: dict[int, Tensor] = {}
+        valid_N = torch.tensor([row.valid for row in rows], dtype=torch.bool)
+        scored = (
+            torch.tensor([row.reward for row in rows], dtype=torch.float64),
+            torch.tensor([row.group for row in rows], dtype=torch.long),
+            valid_N,
+        )
+        self.advantages_N = group_advantages(*scored, objective.advantage).float()
+        self.silent_share = zero_variance_share(*scored)
+        kept_N = valid_N
+        if objective.zero_variance != "keep":
+            kept_N = kept_N & ~silent_groups(*scored)
+        if objective.overlong == "mask":
+            kept_N = kept_N & torch.tensor([row.finished for row in rows], dtype=torch.bool)
+        self.rows: list[int] = kept_N.nonzero().flatten().tolist()
+        self.learns = bool(self.rows) and bool(self.advantages_N[self.rows].abs().max() > 0)
 
+    def minibatches(self, epoch: int) -> Iterator[list[int]]:
+        """`grpo.minibatches` shares of the rows, in an order derived from (seed, iteration, epoch).
 
-def _micro_batches(rows: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Shares of the rows in their order: members of a group stay together and share a prompt."""
-    for first in range(0, len(rows), size):
-        yield list(rows[first : first + size])
+        The same on every rank.
+        """
+        module, order = self.module, self.rows
+        count = module.grpo.minibatches
+        if count > 1:
+            seed = derive_seed(module.seed, "minibatches", module.iteration, epoch)
+            generator = torch.Generator().manual_seed(seed)
+            order = [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
+        for share in range(count):
+            if rows := order[share::count]:
+                yield sorted(rows)  # members of a group beside each other share a prompt
 
+    def keep_old_logprobs(self) -> None:
+        """Log-probs before the update, by row, where one pass will not be the only one."""
+        with torch.no_grad():
+            for micro in self._micro_batches(self.rows):
+                scored = self.module.policy.score([self._completions[n] for n in micro])
+                self._old |= self._by_row(micro, scored.logprobs_BT)
 
-def _step(
-    module: GRPOModule,
-    rollouts_B: Sequence[Rollout],
-    batch: Sequence[int],
-    advantages_B: Tensor,
-    old_logprobs: dict[int, Tensor] | None,
-) -> dict[str, float]:
-    """One optimiser step over `batch`; returns its metrics."""
-    config = module.grpo.loss
-    lengths = [len(rollouts_B[b].completion.token_ids) for b in batch]
-    normaliser = loss_normaliser(lengths, config)
-    metrics: dict[str, float] = {}
-    for micro in _micro_batches(batch, module.grpo.micro_batch_size):
-        completions = [rollouts_B[b].completion for b in micro]
-        scored = module.policy.score(completions, with_entropy=True)
-        old_BT = scored.logprobs_BT.detach()
-        if old_logprobs is not None:
-            old_BT = _padded([old_logprobs[b] for b in micro], scored.logprobs_BT)
-        reference_BT = None
-        if config.kl_coef > 0:
-            reference_BT = module.policy.reference_logprobs(completions)
+    def step(self, rows: Sequence[int]) -> dict[str, float]:
+        """One optimiser step over `rows`; returns this rank's part of its metrics."""
+        module = self.module
+        lengths = [self.lengths[n] for n in rows]
+        normaliser = loss_normaliser(lengths, self.objective.loss)
+        metrics: dict[str, float] = {}
+        micros = list(self._micro_batches(rows))
+        for index, micro in enumerate(micros):
+            with self._no_sync(last=index + 1 == len(micros)):
+                found = self._backward(micro, normaliser)
+            share = sum(self.lengths[n] for n in micro) / max(1, sum(lengths))
+            for name, value in found.items():
+                if name == _LARGEST:
+                    metrics[name] = max(metrics.get(name, 0.0), value)
+                else:
+                    metrics[name] = metrics.get(name, 0.0) + value * share
+        if not micros:
+            module.manual_backward(self._nothing())
+        limit = module.grpo.gradient_clip or float("inf")
+        trained = [p for p in module.policy.parameters() if p.requires_grad]
+        metrics[_NORM] = float(torch.nn.utils.clip_grad_norm_(trained, limit))
+        check_finite(metrics[_NORM], "gradient norm", module)
+        _count_step(module)
+        return metrics
+
+    def ranks_mean(self, steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
+        """The steps' metrics over all ranks, averaged over the steps."""
+        if not steps:
+            return {}
+        by_rank = self.ranks.gather([dict(step) for step in steps])
+        found: dict[str, float] = {}
+        for name in sorted({name for theirs in by_rank for step in theirs for name in step}):
+            over_ranks = max if name in (_LARGEST, _NORM) else sum
+            over_steps = max if name == _LARGEST else fmean
+            found[name] = over_steps(
+                over_ranks(theirs[at].get(name, 0.0) for theirs in by_rank)
+                for at in range(len(steps))
+            )
+        return found
+
+    def _micro_batches(self, rows: Sequence[int]) -> Iterator[list[int]]:
+        """This rank's share of the rows, in their order."""
+        mine, size = [n for n in rows if n in self._completions], self.module.grpo.micro_batch_size
+        for first in range(0, len(mine), size):
+            yield mine[first : first + size]
+
+    def _backward(self, micro: Sequence[int], normaliser: float) -> dict[str, float]:
+        policy, loss = self.module.policy, self.objective.loss
+        completions = [self._completions[n] for n in micro]
+        if loss.kl_coef > 0 and (new := [n for n in micro if n not in self._reference]):
+            values_BT = policy.reference_logprobs([self._completions[n] for n in new])
+            self._reference |= self._by_row(new, values_BT)
+        scored = policy.score(completions, with_entropy=True)
+        like_BT = scored.logprobs_BT.detach()
+        sampler = None
+        if self._corrected:
+            sampler = {n: torch.tensor(self._completions[n].logprobs) for n in micro}
+        reference = self._reference if loss.kl_coef > 0 else None
         outputs = grpo_loss(
             LossInputs(
                 logprobs_BT=scored.logprobs_BT,
-                old_logprobs_BT=old_BT,
-                ref_logprobs_BT=reference_BT,
-                advantages_B=advantages_B[torch.tensor(micro)].to(old_BT.device),
+                old_logprobs_BT=_padded(micro, self._old, like_BT) if self._old else like_BT,
+                ref_logprobs_BT=None if reference is None else _padded(micro, reference, like_BT),
+                sampler_logprobs_BT=None if sampler is None else _padded(micro, sampler, like_BT),
+                advantages_B=self.advantages_N[list(micro)].to(like_BT.device),
                 mask_BT=scored.mask_BT,
                 entropy_BT=scored.entropy_BT,
             ),
-            config,
+            loss,
             normaliser=normaliser,
         )
-        module.manual_backward(outputs.loss)
-        share = sum(len(c.token_ids) for c in completions) / sum(lengths)
-        for name, value in outputs.metrics.items():
-            if name == "ratio_max":
-                metrics[name] = max(metrics.get(name, 0.0), value)
-            else:
-                metrics[name] = metrics.get(name, 0.0) + value * share
-    limit = module.grpo.gradient_clip or float("inf")
-    trained = [p for p in module.policy.parameters() if p.requires_grad]
-    metrics["grad_norm"] = float(torch.nn.utils.clip_grad_norm_(trained, limit))
-    _count_step(module)
-    return metrics
+        # The strategy averages over ranks what adds up over them.
+        self.module.manual_backward(outputs.loss * self.ranks.world_size)
+        return outputs.metrics
+
+    def _by_row(self, micro: Sequence[int], values_BT: Tensor) -> dict[int, Tensor]:
+        """Each row's values, without what lies beyond its end."""
+        return {n: row_T[: self.lengths[n]] for n, row_T in zip(micro, values_BT, strict=True)}
+
+    def _nothing(self) -> Tensor:
+        """A loss of weight zero on one token: the others wait for this rank's gradients."""
+        completion = next(iter(self._completions.values()))
+        shortest = replace(completion, token_ids=completion.token_ids[:1])
+        return 0.0 * self.module.policy.score([shortest]).logprobs_BT.sum()
+
+    def _no_sync(self, *, last: bool) -> AbstractContextManager[Any]:
+        if last or self.ranks.world_size == 1:
+            return nullcontext()
+        strategy: Any = self.module.trainer.strategy
+        return strategy.block_backward_sync()  # type: ignore[no-any-return]
 
 
 def _count_step(module: GRPOModule) -> None:
@@ -179,9 +273,9 @@ def _count_step(module: GRPOModule) -> None:
     module.lr_schedulers().step()  # type: ignore[union-attr]
 
 
-def _padded(rows: Sequence[Tensor], like_BT: Tensor) -> Tensor:
+def _padded(micro: Sequence[int], rows: Mapping[int, Tensor], like_BT: Tensor) -> Tensor:
     """Ragged rows as a tensor of the shape of `like_BT`, zeros after each row's end."""
     out_BT = torch.zeros_like(like_BT)
-    for row, values in enumerate(rows):
-        out_BT[row, : len(values)] = values
+    for row, n in enumerate(micro):
+        out_BT[row, : len(rows[n])] = rows[n]
     return out_BT

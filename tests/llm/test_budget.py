@@ -45,6 +45,34 @@ def test_a_call_waits_while_only_others_reservations_are_in_the_way() -> None:
     asyncio.run(scenario())
 
 
+def test_ranks_divide_what_is_left_and_never_pass_the_limit_together() -> None:
+    """0.10 USD, 0.04 spent before, by whichever of then three ranks: 0.03 for each of two."""
+
+    async def scenario() -> str:
+        ranks = [Budget(0.10, ranks=2) for _ in range(2)]
+        for budget in ranks:
+            budget.begin(0.04)
+            for _ in range(3):
+                await budget.reserve(CENT)
+                budget.settle(CENT, CENT)
+            with pytest.raises(BudgetSpent) as caught:
+                await budget.reserve(Decimal("0.0000001"))
+            assert budget.spent_usd == 0.07 and budget.limit_usd == 0.10
+        return str(caught.value)
+
+    message = asyncio.run(scenario())
+    assert "0.070000 USD are spent and 0.030000 USD are for other ranks, and the next" in message
+
+
+def test_of_a_spent_budget_no_rank_gets_anything() -> None:
+    async def scenario() -> None:
+        budget = Budget(0.01, 0.02, ranks=4)
+        with pytest.raises(BudgetSpent, match="0.020000 USD are spent, and the next call"):
+            await budget.reserve(CENT)
+
+    asyncio.run(scenario())
+
+
 def test_when_waiting_cannot_help_the_run_is_over_and_is_told_how_to_go_on() -> None:
     async def scenario() -> str:
         budget = Budget(0.02, spent_usd=0.0125)

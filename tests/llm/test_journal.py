@@ -19,6 +19,7 @@ from journal_world import ENTRY, key
 
 from aflow_grpo.errors import ConfigError, ExecutorError
 from aflow_grpo.llm.journal import Entry, Journal, journal_path, journal_paths, request_key
+from aflow_grpo.llm.journal_files import billed_by_run, rank_of
 
 FAILED = replace(
     ENTRY, answered=False, reply="", finish_reason="", cost_usd=0.0, fault="HTTP 503: busy"
@@ -75,6 +76,32 @@ def test_a_failed_attempt_answers_nothing_and_costs_what_it_cost(journal: Journa
     assert journal.billed_usd("r") == pytest.approx(3.5e-6)
     assert journal.billed_usd("s") == 0.0
     assert [fault for (fault,) in rows(journal.path, "fault")] == ["HTTP 503: busy"] * 2
+
+
+def test_another_ranks_journal_answers_what_this_one_cannot(tmp_path: Path) -> None:
+    """Also while that rank writes it; its rows stay its own, and so does what it paid."""
+    other, mine = Journal(journal_path(tmp_path, 1)), Journal(journal_path(tmp_path))
+    mine.consult([other.path])
+    assert mine.get(key(1)) is None
+    asyncio.run(write_all(other, FAILED, ENTRY))
+    assert mine.get(key(1)) == ENTRY
+    assert mine.get(key(1), run="r") == ENTRY and mine.get(key(1), run="s") is None
+    nearer = replace(ENTRY, reply="mine")
+    asyncio.run(mine.write(nearer))
+    assert mine.get(key(1)) == nearer
+    assert len(mine) == 1 and mine.billed_by_run() == {"r": ENTRY.billed_usd}
+    assert billed_by_run(other.path) == {"r": pytest.approx(2 * ENTRY.billed_usd)}
+    other.close()
+    assert (tmp_path / "journal-rank1.db-wal").stat().st_size == 0, "the file alone is whole"
+    mine.close()
+
+
+def test_a_journal_of_an_older_version_has_billed_nothing_yet(tmp_path: Path) -> None:
+    path = journal_path(tmp_path, 2)
+    with closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE calls (key BLOB, run TEXT)")
+        database.execute("PRAGMA user_version=3")
+    assert billed_by_run(path) == {} and rank_of(path) == 2
 
 
 def test_what_a_run_paid_is_known_after_reopening(journal: Journal) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from scripted_endpoint import Scripted, completion, dead_url, error
+from scripted_endpoint import Response, Scripted, completion, dead_url, error
 from writing_endpoint import COMPLETION_TOKENS, PROMPT_TOKENS, writing_endpoint, written
 
 from aflow_grpo.errors import ConfigError
@@ -23,6 +23,7 @@ from aflow_grpo.workflow.policy_prompt import full_prompt
 
 MATH = VisibleProblem("math/1", "sample", "math", "What is 2 + 3?")
 QA = VisibleProblem("qa/1", "sample", "qa", "Who?", context="Ada wrote it.\n" + "It rained. " * 90)
+RETRY = error(500)
 
 
 def tier(endpoint: Scripted, **changes: Any) -> WriterTier:
@@ -60,6 +61,21 @@ def test_groups_are_asked_for_in_order_each_with_its_seed() -> None:
         assert (done.prompt_length, done.length) == (PROMPT_TOKENS, COMPLETION_TOKENS)
         assert (done.prompt_ids, done.token_ids, done.logprobs) == ((), (), ())
         assert done.finished and not done.unavailable and not done.context_cut
+
+
+def test_each_workflow_is_told_of_while_others_are_still_being_written() -> None:
+    told: dict[int, Completion] = {}
+
+    def answer(message: str) -> Response:
+        # The second is not written before the first has been told of.
+        return completion("late" if told else "early") if "(qa)" in message or told else RETRY
+
+    with writing_endpoint(answer) as endpoint:
+        policy = EndpointPolicy(tier(endpoint, max_attempts=200, backoff_s=0.0))
+        with connected(policy):
+            written_B = policy.write([MATH, QA], [1, 2], on_written=told.__setitem__)
+    assert [c.text for c in written_B] == ["late", "early"]
+    assert list(told) == [1, 0] and written_B == [told[0], told[1]]
 
 
 def test_greedy_is_temperature_0_and_knows_no_seed() -> None:
@@ -143,6 +159,7 @@ def test_it_has_no_weights() -> None:
     policy = EndpointPolicy()
     policy.setup()
     policy.keep_reference()
+    assert policy.sampler_differs
     assert list(policy.parameters()) == [] and policy.trainable_state_dict() == {}
     assert policy.describe() == "gpt-4o-mini at https://api.openai.com/v1"
     assert policy.fingerprint() == "endpoint gpt-4o-mini at https://api.openai.com/v1"

@@ -128,7 +128,7 @@ def test_adapters_sit_on_every_linear_layer_but_the_head(model_folder):
     assert layers == {
         "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     }  # fmt: skip
-    assert policy.trainable_parameter_count == sum(
+    assert policy.parameter_counts[0] == sum(
         p.numel() for p in policy.trainable_state_dict().values()
     )
     few = built(model_folder, lora=LoraSettings(rank=2, alpha=2, target_modules=["q_proj"]))
@@ -223,15 +223,41 @@ def test_text_is_decoded_without_the_end_token(model_folder):
         assert c.prompt_ids == TWO.ids
 
 
-def test_gradient_checkpointing_changes_nothing_but_memory(model_folder):
+@pytest.mark.parametrize("lora", [None, replace(LORA, dropout=0.2)], ids=["full", "lora"])
+def test_gradient_checkpointing_changes_nothing_but_memory(model_folder, lora):
     gradients = []
     for checkpointing in (False, True):
-        policy = built(model_folder, gradient_checkpointing=checkpointing)
+        policy = built(model_folder, lora=lora, gradient_checkpointing=checkpointing)
+        nudge(policy)
         completions = policy.sample(PROMPTS, [1, 2, 3, 4])
         policy.train()
-        policy.score(completions).logprobs_BT.sum().backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in policy.parameters()]))
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(3)
+            parts = causal_parts(policy.model, policy.tokenizer)
+            scored = score(parts, completions, temperature=0.9, share_prompts=False)
+            scored.logprobs_BT.sum().backward()
+        gradients.append(
+            torch.cat([p.grad.flatten() for p in policy.parameters() if p.requires_grad])
+        )
     assert_close(gradients[0], gradients[1])
+
+
+def test_adapters_have_the_scale_and_dropout_of_the_settings(model_folder):
+    policy = built(model_folder, lora=LoraSettings(rank=4, alpha=6, dropout=0.5))
+    nudge(policy)
+    layer = policy.model.base_model.model.model.layers[0].self_attn.q_proj
+    x = torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    low, high = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    assert low.shape == (4, 32)
+    expected = layer.base_layer(x) + 6 / 4 * x @ low.T @ high.T
+    assert_close(layer(x), expected)
+    policy.train()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        first, second = layer(x), layer(x)
+        torch.manual_seed(1)
+        again = layer(x)
+    assert torch.equal(first, again) and not torch.equal(first, second)
 
 
 def test_bfloat16_base_keeps_float32_adapters(model_folder):
@@ -246,6 +272,9 @@ def test_bfloat16_base_keeps_float32_adapters(model_folder):
 
 
 def test_nf4_base_with_adapters_samples_and_trains_on_a_cpu(model_folder):
+    policy = built(model_folder, lora=LORA, quantization="nf4", dtype="bfloat16")
+    others = {p.dtype for n, p in policy.named_parameters() if "norm" in n or "embed" in n}
+    assert others == {torch.bfloat16}, "raised to float32 they would double the memory"
     policy = built(model_folder, lora=LORA, quantization="nf4")
     kinds = {type(module).__name__ for module in policy.modules()}
     assert "Linear4bit" in kinds
@@ -272,11 +301,24 @@ def test_nothing_is_loaded_before_setup(model_folder):
     assert policy.model is model
 
 
-def test_describe_names_size_and_adapters(model_folder):
+def test_describe_names_adapters_and_the_share_that_is_trained(model_folder):
+    # Embedding 258 x 32; per layer q 32 x 32 + 32, k and v 16 x 32 + 16, o 32 x 32,
+    # gate, up, down 32 x 48, two norms of 32; a norm at the end.
+    layer = 1056 + 2 * 528 + 1024 + 3 * 1536 + 64
+    base = 258 * 32 + 2 * layer + 32
+    # Rank 4 times inputs and outputs of q, k, v, o, gate, up, down.
+    adapters = 2 * 4 * (64 + 48 + 48 + 64 + 80 + 80 + 80)
+    assert built(model_folder).parameter_counts == (base, base)
     assert (
-        "qwen2, 0.02 M parameters, float32), all weights trained" in built(model_folder).describe()
+        "(qwen2, float32): 100.00 % of 0.02 M parameters trained" in built(model_folder).describe()
     )
-    assert "LoRA rank 4, alpha 8, on all-linear" in built(model_folder, lora=LORA).describe()
+    for changes, kind in (({}, "float32"), ({"quantization": "nf4"}, "float32, nf4")):
+        policy = built(model_folder, lora=LORA, **changes)
+        assert policy.parameter_counts == (adapters, base + adapters)
+        assert policy.describe().endswith(
+            f"(qwen2, {kind}), LoRA rank 4, alpha 8, on all-linear: "
+            f"{100 * adapters / (base + adapters):.2f} % of 0.03 M parameters trained"
+        )
 
 
 def test_threads_are_set_once_built(model_folder):
@@ -300,6 +342,24 @@ def test_threads_are_set_once_built(model_folder):
 def test_settings_that_contradict_each_other(changes, message):
     with pytest.raises(ConfigError, match=message):
         Policy(**changes)
+
+
+def test_what_is_told_of_while_writing_is_what_is_returned(model_folder):
+    policy = built(model_folder)
+    told = []
+    written = policy.write(
+        [PROBLEM.visible], range(6), on_written=lambda b, completion: told.append((b, completion))
+    )
+    assert sorted(told, key=lambda pair: pair[0]) == list(enumerate(written))
+
+
+def test_where_sampled_and_scored_logprobs_may_differ(model_folder):
+    policy = built(model_folder, lora=LORA)
+    assert not policy.sampler_differs
+    with torch.autocast("cpu", torch.bfloat16):
+        assert policy.sampler_differs
+    assert built(model_folder, lora=LORA, dtype="bfloat16").sampler_differs
+    assert built(model_folder, lora=LORA, quantization="nf4").sampler_differs
 
 
 def test_as_many_seeds_as_prompts(model_folder):

@@ -8,8 +8,9 @@ import torch
 from random_models import END_ID, byte_tokenizer, random_qwen2
 
 from aflow_grpo.policy.cache import PreallocatedLayer, make_cache
+from aflow_grpo.policy.choosing import inverse_cdf
 from aflow_grpo.policy.loading import causal_parts
-from aflow_grpo.policy.sampling import Sampler, draw, inverse_cdf, uniforms
+from aflow_grpo.policy.sampling import Sampler, draw, uniforms
 
 PROMPTS = [[5, 6, 7], [8], [5, 6, 7], list(range(20, 40)), [8], [5, 6, 7]]
 SEEDS = [11, 12, 13, 14, 15, 16]

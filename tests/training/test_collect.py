@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import CancelledError
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,17 +13,20 @@ from typing import Any
 import lightning as L
 import pytest
 import torch
+from executed_world import written
 
 from aflow_grpo.data.sources import DataSource
 from aflow_grpo.errors import ConfigError, ExecutorError
+from aflow_grpo.llm.client import ExecutorClient
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.policy import Policy, SamplingSettings
-from aflow_grpo.records import DOMAINS, Problem, Rollout, Usage
+from aflow_grpo.policy.base import BasePolicy, OnWritten
+from aflow_grpo.records import DOMAINS, Completion, Problem, Rollout, Usage, VisibleProblem
 from aflow_grpo.rollout import rollout_seed
-from aflow_grpo.training.collect import Draw, collect, rollout_callback_of
+from aflow_grpo.training.collect import Draw, collect, rollout_callback_of, start
 from aflow_grpo.training.datamodule import WorkflowDataModule
-from aflow_grpo.training.rollout_callback import RolloutCallback
+from aflow_grpo.training.rollout_callback import Overlap, RolloutCallback
 
 DRAW = Draw(split="train", step=4, run_seed=9, group_size=3)
 
@@ -88,6 +94,95 @@ def test_chunks_change_neither_order_nor_content(policy: Policy, trainer: L.Trai
         parts = collect(policy, trainer, three, replace(DRAW, chunk=chunk))
         assert exact(parts.rollouts_B) == exact(whole.rollouts_B)
     assert whole.sample_s > 0 and whole.wait_s >= 0
+
+
+class Patient(BasePolicy):
+    """Writes one workflow that asks the executor per problem, and waits after each for answers."""
+
+    def __init__(self, client: ExecutorClient, patience_s: float) -> None:
+        super().__init__()
+        self._client = client
+        self._patience_s = patience_s
+        self.answered_meanwhile: list[bool] = []
+
+    def describe(self) -> str:
+        return "patient"
+
+    def fingerprint(self) -> str:
+        return "patient"
+
+    def write(
+        self,
+        problems_P: Sequence[VisibleProblem],
+        seeds_B: Sequence[int],
+        *,
+        greedy: bool = False,
+        on_written: OnWritten | None = None,
+    ) -> list[Completion]:
+        assert on_written is not None
+        asks = written("r = await self.custom(input=problem)", "return r['response'], COST")
+        for b, _ in enumerate(seeds_B):
+            before, until = self._client.usage.calls, time.monotonic() + self._patience_s
+            on_written(b, asks)
+            while self._client.usage.calls == before and time.monotonic() < until:
+                threading.Event().wait(0.005)
+            self.answered_meanwhile.append(self._client.usage.calls > before)
+        return [asks] * len(seeds_B)
+
+
+@pytest.mark.parametrize(("overlap", "patience_s"), [("none", 0.3), ("group", 30), ("step", 30)])
+def test_a_workflow_runs_while_others_are_being_written(
+    overlap: Overlap, patience_s: float, trainer: L.Trainer
+) -> None:
+    callback = rollout_callback_of(trainer)
+    callback.overlap = overlap
+    policy = Patient(callback.client, patience_s)
+    draw = replace(DRAW, split=overlap, group_size=1)
+    collected = collect(policy, trainer, problems(trainer), draw)
+    callback.overlap = "group"
+    assert policy.answered_meanwhile == [overlap != "none"] * 3
+    assert [r.execution.usage.calls for r in collected.rollouts_B] == [1, 1, 1]
+    assert [(r.group, r.member) for r in collected.rollouts_B] == [(0, 0), (1, 0), (2, 0)]
+
+
+def test_a_bug_of_the_writer_leaves_nothing_running(trainer: L.Trainer) -> None:
+    class Failing(Patient):
+        def write(self, *arguments: Any, **options: Any) -> list[Completion]:
+            super().write(*arguments, **options)
+            raise ZeroDivisionError("a bug of ours")
+
+    callback = rollout_callback_of(trainer)
+    policy = Failing(callback.client, 0.0)
+    with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+        collect(policy, trainer, problems(trainer), replace(DRAW, split="failing", group_size=1))
+    again = collect(
+        Patient(callback.client, 0.0), trainer, problems(trainer), replace(DRAW, group_size=1)
+    )
+    assert len(again.rollouts_B) == 3
+
+
+def test_calls_on_their_way_are_cut_off_at_once(tmp_path: Path) -> None:
+    settings = SimulatorSettings(latency_ms=1e6)
+    callback = RolloutCallback(LLMSettings(simulator=settings, journal=False))
+    trainer: Any = trainer_with(tmp_path, callback)
+    trainer.datamodule = WorkflowDataModule(val=[DataSource("sample", split="val")])
+    trainer.datamodule.setup("validate")
+    callback.setup(trainer, L.LightningModule(), "fit")
+    try:
+        started = start(
+            Patient(callback.client, 0.0),
+            trainer,
+            problems(trainer),
+            replace(DRAW, group_size=1),
+        )
+        assert started.running is not None
+        began = time.monotonic()
+        callback.cancel_calls()
+        with pytest.raises(CancelledError):
+            started.running.result()
+    finally:
+        callback.close()
+    assert time.monotonic() - began < 2
 
 
 def test_a_draw_is_that_of_its_seeds(policy: Policy, trainer: L.Trainer) -> None:

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import lightning as L
@@ -279,3 +280,19 @@ def test_a_checkpoint_of_other_data_is_refused(tmp_path: Path, changes: dict[str
             ckpt_path=tmp_path / "one.ckpt",
             weights_only=True,
         )
+
+
+def test_the_ranks_parts_are_the_batch_that_one_process_draws() -> None:
+    """One after the other, at any position, whatever the number of ranks."""
+    data = WorkflowDataModule(train=TRAIN, batch_size=6)
+    data.setup("fit")
+    whole = data.train_batch(4, all_ranks=True)
+    assert len({p.id for p in whole}) > 1
+    for count in (1, 2, 3, 6):
+        parts = []
+        for rank in range(count):
+            data.trainer = SimpleNamespace(global_rank=rank, world_size=count)  # type: ignore[assignment]
+            parts += data.train_batch(4)
+        assert parts == whole
+    with pytest.raises(ConfigError, match=r"data.batch_size=6: expected a multiple of the 4 ranks"):
+        data.check_ranks(4)

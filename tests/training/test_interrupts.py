@@ -163,6 +163,15 @@ def test_what_others_do_about_a_signal_is_done_at_the_end() -> None:
         press(signal.SIGINT)
 
 
+def test_a_signal_that_is_held_back_is_told_of_at_once() -> None:
+    signal.signal(signal.SIGTERM, lambda signum, frame: reached.append("handled"))
+    reached: list[str] = []
+    with deferred_interrupt(on_held=lambda: reached.append("told")):
+        press(signal.SIGTERM)
+        reached.append("going on")
+    assert reached == ["told", "going on", "handled"]
+
+
 def test_ignored_signals_stay_ignored_and_other_threads_are_left_alone() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with deferred_interrupt():

@@ -157,7 +157,7 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal(
         opened.step(TRAINED)
     opened.reporter.on_train_end(opened.trainer, opened.module)
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("Policy    tiny (qwen2, ")
+    assert lines[0] == "Policy    tiny (qwen2, float32): 100.00 % of 0.87 M parameters trained"
     assert lines[1].startswith("Executor  gpt-4o-mini; operator code in: ")
     assert lines[2] == f"Run       {opened.trainer.default_root_dir}"
     assert lines[3] == "Judging the policy before training: 7 problems, 21 workflows …"

@@ -43,7 +43,7 @@ def stages(chosen: RewardSettings, batches: list[list[Rollout]]) -> str:
         again.load_state_dict(json.loads(json.dumps(stage.state_dict())))
         stage = again
         letters += stage.current(chosen, step)[0]
-        metric = stage.observe(batch)
+        metric = stage.observe(chosen, batch, "full" if letters[-1] == "f" else "structure")
         assert metric == {"train/reward_stage": float(letters[-1] == "f")}
     return letters
 
@@ -92,7 +92,7 @@ def test_full_from_the_start_keeps_no_state() -> None:
     assert stages(chosen, [ALL] * 2) == "ff"
     stage = RewardStage()
     stage.current(chosen, 0)
-    stage.observe(ALL)
+    stage.observe(chosen, ALL, "full")
     assert stage.state_dict() == {"switched": False, "direct_rates": []}
 
 

@@ -16,7 +16,7 @@ from made_rollouts import problem, rollout
 from torch.testing import assert_close
 from torch.utils.data import DataLoader
 
-from aflow_grpo.grpo.losses import LossConfig
+from aflow_grpo.grpo.presets import LossSettings
 from aflow_grpo.policy import Policy, SamplingSettings
 from aflow_grpo.records import Completion, Rollout, Status
 from aflow_grpo.training import metrics as documentation
@@ -34,7 +34,7 @@ pytestmark = [
 ]
 
 GROUPS, MEMBERS = 3, 4
-ENTROPY = LossConfig(entropy_coef=0.01)
+ENTROPY = LossSettings(entropy_coef=0.01)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -149,14 +149,14 @@ def masked(one: Rollout, total: float) -> Rollout:
 @pytest.mark.parametrize(
     "loss",
     [
-        replace(ENTROPY, aggregation="grpo"),
-        replace(ENTROPY, aggregation="token"),
-        replace(ENTROPY, aggregation="dr_grpo", max_length=24, kl_coef=0.05),
+        replace(ENTROPY, aggregation="sequence_mean"),
+        replace(ENTROPY, aggregation="token_mean"),
+        replace(ENTROPY, aggregation="constant", max_length=24, kl_coef=0.05),
     ],
     ids=lambda loss: loss.aggregation,
 )
 def test_the_split_into_micro_batches_changes_nothing(
-    batch: list[Rollout], loss: LossConfig
+    batch: list[Rollout], loss: LossSettings
 ) -> None:
     # Transformers computes its norms in single precision whatever the weights are, and Adam turns
     # rounding of the smallest gradients into a share of the rate.
@@ -177,8 +177,8 @@ def test_masked_rollouts_do_not_influence_the_update(batch: list[Rollout], scale
         r if r in kept else masked(r, total)
         for r, total in zip(batch, [1e6, -1e6] * 6, strict=True)
     ]
-    alone = update(kept, advantage_scale=scale)
-    beside = update(hidden, advantage_scale=scale)
+    alone = update(kept, loss=replace(ENTROPY, advantage_scale=scale))
+    beside = update(hidden, loss=replace(ENTROPY, advantage_scale=scale))
     assert torch.equal(alone.history[0], beside.history[0])
     assert beside.metric("workflows") == len(batch)
     assert beside.metric("entropy") == alone.metric("entropy")
@@ -197,7 +197,9 @@ def test_a_group_with_one_survivor_teaches_nothing(batch: list[Rollout]) -> None
 
 def test_what_is_better_than_its_siblings_becomes_likelier(batch: list[Rollout]) -> None:
     totals = [10.0 if r.member % 2 else -10.0 for r in batch]
-    after = update(with_rewards(batch, totals), rate=1e-5, loss=LossConfig()).policy
+    after = update(
+        with_rewards(batch, totals), rate=1e-5, loss=LossSettings(entropy_coef=0.0)
+    ).policy
     completions = [r.completion for r in batch]
     with torch.no_grad():
         scored, before = after.score(completions), tiny().score(completions)

@@ -1,0 +1,68 @@
+"""`aflow-grpo describe loss NAME`: what a named choice of the settings stands for.
+
+A preset hides numbers; here they are, with the equation and where it is published. Imports no
+torch, so that it answers at once.
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import sys
+from collections.abc import Callable, Sequence
+
+from jsonargparse import ArgumentParser
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.grpo.objective import KEY
+from aflow_grpo.grpo.presets import PRESETS
+
+__all__ = ["run_describe"]
+
+
+def run_describe(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit code: 0 done, 2 an unknown name."""
+    parser = ArgumentParser(
+        prog="aflow-grpo describe", description="What a named choice of the settings stands for."
+    )
+    commands = parser.add_subcommands(dest="what", required=True)
+    for what, (text, names, _) in _DESCRIBED.items():
+        sub = ArgumentParser(description=text)
+        sub.add_argument("name", help=", ".join(names))
+        commands.add_subcommand(what, sub, help=text)
+    given = parser.parse_args(list(arguments))
+    _, names, describe = _DESCRIBED[given.what]
+    try:
+        print(describe(_known(given.what, given[given.what].name, names)))
+    except ConfigError as error:
+        print(f"aflow-grpo describe: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _known(what: str, name: str, names: Sequence[str]) -> str:
+    if name in names:
+        return name
+    near = difflib.get_close_matches(name.lower(), names, n=1, cutoff=0.5)
+    hint = f"Did you mean {near[0]}?" if near else f"Known: {', '.join(names)}."
+    raise ConfigError(f"there is no {what} {name!r}. {hint}")
+
+
+def _loss(name: str) -> str:
+    """Equation, sources and every effective setting of a preset."""
+    preset = PRESETS[name]
+    settings = preset().settings()
+    lines = [f"{name}: {inspect.getdoc(preset)}", "", f"{KEY}:"]
+    for key, value in settings.items():
+        # As YAML writes it, to be copied.
+        text = str(value).replace("inf", ".inf")
+        if key == "max_length" and settings["aggregation"] == "constant" and not value:
+            text += "  # model.policy.sampling.max_new_tokens"
+        lines.append(f"  {key}: {text}")
+    return "\n".join(lines)
+
+
+_DESCRIBED: dict[str, tuple[str, Sequence[str], Callable[[str], str]]] = {
+    "loss": ("Equation, numbers and sources of a loss.", tuple(PRESETS), _loss),
+}
+"""What can be described: help, known names, and the text for one of them."""

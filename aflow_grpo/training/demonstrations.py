@@ -1,0 +1,279 @@
+"""Workflows that somebody else wrote, or the policy itself earlier, join an update.
+
+Where every workflow of a group failed, its rewards say nothing. A workflow that is known to solve
+the problem then shows the policy what it has not found: as an auxiliary loss (its negative
+log-likelihood), or as one more member of the group, weighed by its importance since the policy did
+not draw it. Every demonstration is verified: it was executed on this very problem, as written, and
+its answer was right.
+
+Demonstrations count in no figure of the policy's, but what they cost counts. Each rank finds those
+of its own groups; what is remembered of earlier rollouts is the same on all ranks and part of the
+checkpoint. Not here: the update that takes them (`update`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy.base import BasePolicy
+from aflow_grpo.policy.policy import Policy
+from aflow_grpo.records import Completion, Problem, Rollout
+from aflow_grpo.rollout import RolloutRequest, rollout_seed
+from aflow_grpo.seeds import derive_seed
+from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.workflow.library import library
+
+if TYPE_CHECKING:
+    from aflow_grpo.training.module import GRPOModule
+
+__all__ = ["Demonstration", "DemonstrationSettings", "Demonstrations", "Shown", "imitation_loss"]
+
+
+@dataclass(frozen=True)
+class DemonstrationSettings:
+    """Verified workflows beside the policy's own."""
+
+    source: Literal["library", "rollouts"] = "rollouts"
+    """``library``: one of the domain's fixed workflows, executed on the problem. ``rollouts``: the
+    best workflow that the policy itself wrote for the problem in an earlier iteration."""
+    use: Literal["auxiliary", "member"] = "auxiliary"
+    """``auxiliary``: a loss term, the mean negative log-likelihood of the demonstrations' tokens.
+    ``member``: one more member of its group, with its reward; its tokens are weighed by the
+    truncated ratio of the policy's probability to that of whoever drew them, which is 1 for a text
+    that nobody drew (arXiv 2504.14945)."""
+    weight: float = 0.1
+    """Of the loss term, or of the member's advantage."""
+    only_unsolved: bool = True
+    """Only where none of the group's own workflows found the right answer."""
+    remembered_problems: int = 10_000
+    """Of so many problems, those seen last, the best workflow is remembered (``rollouts``)."""
+
+    def __post_init__(self) -> None:
+        key = "model.grpo.demonstrations"
+        if not 0 < self.weight < float("inf"):
+            raise ConfigError(
+                f"{key}.weight={self.weight:g}: expected more than 0; demonstrations: null has "
+                "none."
+            )
+        if self.remembered_problems < 1:
+            raise ConfigError(
+                f"{key}.remembered_problems={self.remembered_problems}: expected at least 1."
+            )
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """One verified workflow for one group of a batch."""
+
+    completion: Completion
+    """In the policy's tokens, the end token included. Its log-probabilities are those of whoever
+    drew it, in nats: 0 where nobody did."""
+    group: int
+    """As in the batch's rollouts."""
+    reward: float
+    """What it earned, in points."""
+    weight: float
+    use: Literal["auxiliary", "member"]
+
+
+class Shown(NamedTuple):
+    """The demonstrations of a batch."""
+
+    demonstrations: list[Demonstration]
+    """Of this rank's groups, at most one each, in their order."""
+    executed: list[Rollout]
+    """What was executed to verify them: paid for, and not the policy's."""
+
+
+class _Kept(NamedTuple):
+    """The best workflow for a problem so far."""
+
+    token_ids: Tensor
+    """(T,) int32."""
+    logprobs: Tensor
+    """(T,) float64, in nats."""
+    reward: float
+
+
+def _kept(token_ids: Sequence[int], logprobs: Sequence[float], reward: float) -> _Kept:
+    return _Kept(
+        torch.tensor(token_ids, dtype=torch.int32),
+        torch.tensor(logprobs, dtype=torch.float64),
+        reward,
+    )
+
+
+class Demonstrations:
+    """Finds the demonstrations of each batch.
+
+    Args:
+        settings: Which, and what they are for; None finds none.
+    """
+
+    def __init__(self, settings: DemonstrationSettings | None) -> None:
+        self._settings = settings
+        self._kept: dict[str, _Kept] = {}
+
+    def for_batch(self, module: GRPOModule, rollouts_B: Sequence[Rollout]) -> Shown:
+        """Demonstrations for groups of executed rollouts; those of the library are executed now.
+
+        Args:
+            module: Its policy, trainer, seed and iteration, which has not been counted yet.
+            rollouts_B: This rank's, whole groups.
+
+        Raises:
+            ConfigError: The policy has no tokens of its own.
+        """
+        settings = self._settings
+        if settings is None:
+            return Shown([], [])
+        problems = {
+            r.group: r.problem
+            for r in rollouts_B
+            if not r.masked and not (settings.only_unsolved and _solves(rollouts_B, r.group))
+        }
+        executed: list[Rollout] = []
+        if settings.source == "library":
+            executed = _executed(module, problems)
+            found = {r.group: (r.completion, r.reward.total) for r in executed if _verified(r)}
+        else:
+            found = {
+                group: (_completion(module.policy, problem, kept), kept.reward)
+                for group, problem in problems.items()
+                if (kept := self._kept.get(problem.id)) is not None
+            }
+        demonstrations = [
+            Demonstration(completion, group, reward, settings.weight, settings.use)
+            for group, (completion, reward) in sorted(found.items())
+        ]
+        return Shown(demonstrations, executed)
+
+    def remember(self, rollouts: Sequence[Rollout]) -> None:
+        """Take note of an iteration's rollouts, of all ranks, once it is done."""
+        settings = self._settings
+        if settings is None or settings.source != "rollouts":
+            return
+        for r in rollouts:
+            kept = self._kept.pop(r.problem.id, None)
+            if _verified(r) and (kept is None or r.reward.total > kept.reward):
+                kept = _kept(r.completion.token_ids, r.completion.logprobs, r.reward.total)
+            if kept is not None:
+                self._kept[r.problem.id] = kept
+        for seen_long_ago in list(self._kept)[: -settings.remembered_problems]:
+            del self._kept[seen_long_ago]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a checkpoint keeps."""
+        return {
+            problem: [kept.token_ids.tolist(), kept.logprobs.tolist(), kept.reward]
+            for problem, kept in self._kept.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a checkpoint; without demonstrations its state is empty."""
+        self._kept = {problem: _kept(*kept) for problem, kept in state.items()}
+
+
+def imitation_loss(
+    policy: BasePolicy, demonstrations: Sequence[Demonstration], *, tokens: int
+) -> Tensor:
+    """The auxiliary term: weight times negative log-likelihood, in nats per token.
+
+    Args:
+        policy: In train mode.
+        demonstrations: One micro-batch of those with ``use="auxiliary"``.
+        tokens: Of all demonstrations of the optimiser step, over all its micro-batches and ranks,
+            so that the terms add up to the mean.
+
+    Returns:
+        A scalar with gradient.
+    """
+    scored = policy.score([d.completion for d in demonstrations])
+    weights_B = torch.tensor([d.weight for d in demonstrations]).to(scored.logprobs_BT)
+    return -(weights_B * scored.logprobs_BT.sum(1)).sum() / max(1, tokens)
+
+
+def _verified(rollout: Rollout) -> bool:
+    completion = rollout.completion
+    whole = completion.finished and bool(completion.token_ids)
+    return rollout.execution.direct and rollout.score.correct and whole
+
+
+def _solves(rollouts_B: Sequence[Rollout], group: int) -> bool:
+    return any(r.score.correct for r in rollouts_B if r.group == group)
+
+
+def _completion(policy: BasePolicy, problem: Problem, kept: _Kept) -> Completion:
+    """A remembered workflow as it was drawn; the prompt is the same, too."""
+    local = _local(policy)
+    prompt, token_ids = local.encode(problem.visible), tuple(kept.token_ids.tolist())
+    return Completion(
+        text=str(local.tokenizer.decode(list(token_ids[:-1]), clean_up_tokenization_spaces=False)),
+        prompt_ids=prompt.ids,
+        token_ids=token_ids,
+        logprobs=tuple(kept.logprobs.tolist()),
+        finished=True,
+        context_cut=prompt.context_cut,
+    )
+
+
+def _executed(module: GRPOModule, problems: Mapping[int, Problem]) -> list[Rollout]:
+    """A fixed workflow for each group, drawn by (seed, iteration, problem) and executed."""
+    requests = []
+    for group, problem in problems.items():
+        texts = _writable(_local(module.policy), problem)
+        if texts:
+            drawn = derive_seed(module.seed, "demonstration", module.iteration, problem.id)
+            seed = rollout_seed(module.seed, "demonstration", module.iteration, problem, 0)
+            chosen = texts[drawn % len(texts)]
+            requests.append(RolloutRequest(problem, chosen, seed, group, module.grpo.group_size))
+    if not requests:
+        return []
+    running = rollout_callback_of(module.trainer).open_batch(module.trainer)
+    try:
+        for request in requests:
+            running.submit(request)
+        running.end()
+        return running.result()
+    except BaseException:
+        running.cancel()
+        raise
+
+
+def _writable(policy: Policy, problem: Problem) -> list[Completion]:
+    """The domain's fixed workflows that the policy could write, as if it had."""
+    prompt, tokenizer = policy.encode(problem.visible), policy.tokenizer
+    end, longest = policy.end_id, policy.sampling.max_new_tokens
+    found = []
+    for source in library(problem.domain).values():
+        text = json.dumps({"prompts": dict(source.prompts), "graph_code": source.graph_code})
+        ids = tokenizer.encode(text, add_special_tokens=False)
+        same = tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
+        if same and len(ids) < longest:
+            found.append(
+                Completion(
+                    text=text,
+                    prompt_ids=prompt.ids,
+                    token_ids=(*ids, end),
+                    logprobs=(0.0,) * (len(ids) + 1),
+                    finished=True,
+                    context_cut=prompt.context_cut,
+                )
+            )
+    return found
+
+
+def _local(policy: BasePolicy) -> Policy:
+    if not isinstance(policy, Policy):
+        raise ConfigError(
+            f"model.grpo.demonstrations: {policy.describe()} has no tokens here to imitate. Set "
+            "it to null, or use a policy in this process."
+        )
+    return policy
