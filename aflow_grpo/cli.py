@@ -197,7 +197,13 @@ class TrainerCLI(LightningCLI):
                 run_name=f"{self.subcommand}-seed{config.seed_everything}",
                 resuming=bool(config.get("ckpt_path")),
             )
-        super().instantiate_classes()
+        try:
+            super().instantiate_classes()
+        except ValueError as error:
+            # Of an optional group inside the policy: wrapped, with every setting, keys among them.
+            if isinstance(error.__cause__, AFlowError):
+                raise error.__cause__ from None
+            raise
 
     def instantiate_trainer(self, **kwargs: Any) -> Any:
         """A Trainer with atomic checkpoints; for a preflight one that keeps nothing."""
@@ -306,7 +312,8 @@ def _check_strategy(trainer: L.Trainer) -> None:
             "this command. Set trainer.devices (per machine) and trainer.num_nodes to what it "
             "starts, and trainer.strategy: ddp."
         )
-    replicated = isinstance(strategy, SingleDeviceStrategy | DDPStrategy)
+    # Not isinstance: DeepSpeed's is derived from DDP's.
+    replicated = type(strategy) in (SingleDeviceStrategy, DDPStrategy)
     if not replicated or isinstance(launcher, _MultiProcessingLauncher):
         raise ConfigError(
             f"trainer.strategy: {type(strategy).__name__} with {type(launcher).__name__}: "

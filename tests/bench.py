@@ -4,7 +4,7 @@
 that take two seconds), `library` (accuracy and cost of the fixed workflows), `exits` (100 short
 runs), which take a minute, and `traces` (pairs of fits), `overlap` (a fit whose calls are slow;
 `overlap-short` is less of it), `grpo` (a step beside TRL's; `grpo-short`) and `sampling` (beside
-`generate`; `sampling-short`), which take some.
+`generate`; `sampling-short`), which take some, and `gpu` (beside TRL on a CUDA device).
 
 Rates per second of wall clock and CPU milliseconds of this process, on the machine as it is:
 compare ratios within one run, not numbers of different days.
@@ -32,6 +32,7 @@ from aflow_grpo.workflow.contract import OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
 from tests.bench_executor import measure_executor
+from tests.bench_gpu import measure_gpu
 from tests.bench_grpo import measure_grpo
 from tests.bench_journal import measure_journal
 from tests.bench_overlap import measure_overlap
@@ -137,6 +138,7 @@ SECTIONS: dict[str, Callable[[], None]] = {
     "sampling-short": lambda: measure_sampling(short=True),
     "overlap": measure_overlap,
     "overlap-short": lambda: measure_overlap(rounds=1),
+    "gpu": measure_gpu,
 }
 DEFAULT = ("execution", "policy", "interpreter", "sandbox", "journal")
 

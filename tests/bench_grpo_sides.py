@@ -150,33 +150,13 @@ def ours(folder: str, meter: Meter, steps: Iterator[None], done: Callable[[Step]
     from aflow_grpo.grpo.presets import LossSettings
     from aflow_grpo.policy import LoraSettings, Policy, SamplingSettings
     from aflow_grpo.policy.prompting import EncodedPrompt
-    from aflow_grpo.records import (
-        Completion,
-        Execution,
-        Problem,
-        RewardBreakdown,
-        Rollout,
-        Score,
-        Status,
-    )
     from aflow_grpo.training.module import GRPOModule
     from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
     from aflow_grpo.training.update import update_policy
 
     work = Work.of(vocabulary_of(folder))
-    prompts_B = [EncodedPrompt(tuple(p)) for p in work.prompts_P for _ in range(MEMBERS)]
-    rollouts_B = [
-        Rollout(
-            problem=Problem(f"math/{b // MEMBERS}", "bench", "math", "", ""),
-            completion=Completion("", prompts_B[b].ids, tuple(ids), (-1.0,) * TOKENS, True),
-            execution=Execution(Status.OK),
-            score=Score(0.0, False),
-            reward=RewardBreakdown(0, 0, 0, 0, 0, 0, total=work.rewards_B[b]),
-            group=b // MEMBERS,
-            member=b % MEMBERS,
-        )
-        for b, ids in enumerate(work.completions_B)
-    ]
+    rollouts_B = _rollouts(work)
+    prompts_B = [EncodedPrompt(rollout.completion.prompt_ids) for rollout in rollouts_B]
     policy = Policy(
         folder,
         lora=LoraSettings(rank=RANK, alpha=RANK, target_modules=TARGETS),
@@ -186,6 +166,9 @@ def ours(folder: str, meter: Meter, steps: Iterator[None], done: Callable[[Step]
 
     class Module(GRPOModule):
         """Samples as a step does, then trains on the work's rows."""
+
+        def on_train_start(self) -> None:
+            even_adapters(self.policy)
 
         def training_step(self, batch: Any, batch_idx: int) -> None:
             next(steps)
@@ -198,16 +181,10 @@ def ours(folder: str, meter: Meter, steps: Iterator[None], done: Callable[[Step]
             meter.step.gradient_norm = report.metrics["train/grad_norm"]
             done(meter.end())
 
-        def on_train_start(self) -> None:
-            even_adapters(self.policy)
-
+    loss = LossSettings(preset="grpo", kl_coef=KL_COEF)
     module = Module(
         policy,
-        grpo=GRPOSettings(
-            loss=LossSettings(preset="grpo", kl_coef=KL_COEF),
-            group_size=MEMBERS,
-            micro_batch_size=GROUPS * MEMBERS,
-        ),
+        grpo=GRPOSettings(loss=loss, group_size=MEMBERS, micro_batch_size=GROUPS * MEMBERS),
         optimizer=OptimizerSettings(learning_rate=LEARNING_RATE, warmup_steps=0),
         evaluation=EvaluationSettings(at_start=False, at_end=False),
     )
@@ -219,6 +196,34 @@ def ours(folder: str, meter: Meter, steps: Iterator[None], done: Callable[[Step]
         enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
     trainer.fit(module, DataLoader(range(10**6), batch_size=1))  # type: ignore[arg-type]
+
+
+def _rollouts(work: Work) -> list[Any]:
+    """The work's rows as what a step's executions leave behind."""
+    from aflow_grpo.records import (
+        Completion,
+        Execution,
+        Problem,
+        RewardBreakdown,
+        Rollout,
+        Score,
+        Status,
+    )
+
+    return [
+        Rollout(
+            problem=Problem(f"math/{b // MEMBERS}", "bench", "math", "", ""),
+            completion=Completion(
+                "", tuple(work.prompts_P[b // MEMBERS]), tuple(ids), (-1.0,) * TOKENS, True
+            ),
+            execution=Execution(Status.OK),
+            score=Score(0.0, False),
+            reward=RewardBreakdown(0, 0, 0, 0, 0, 0, total=work.rewards_B[b]),
+            group=b // MEMBERS,
+            member=b % MEMBERS,
+        )
+        for b, ids in enumerate(work.completions_B)
+    ]
 
 
 def trl(folder: str, meter: Meter, steps: Iterator[None], done: Callable[[Step], None]) -> None:

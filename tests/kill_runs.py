@@ -59,7 +59,7 @@ class Kill:
 EVERY_MOMENT = (
     Kill(1, "between"),
     Kill(1, "writing", 3),
-    Kill(1, "writing", 11),  # of two batches of 8, where one is written ahead
+    Kill(0, "writing", 11),  # of two batches of 8, where one is written ahead
     Kill(1, "executing", 5),
     Kill(1, "updating", 1),
     Kill(1, "updating", 2),  # inside accumulation
@@ -92,8 +92,11 @@ class World:
                 "checkpoint.every_n_iterations": 1,
                 "data.quick_val_size": 3,
                 "model.evaluation.execute_every": 1,
-                # Two micro-batches per optimiser step, at least.
-                "model.grpo.micro_batch_size": 1 if self.passes else 4,
+                # Two micro-batches per optimiser step.
+                "model.grpo.micro_batch_size": 2 if self.passes else 4,
+                "model.policy.init_args.sampling.max_new_tokens": 48,
+                "rollout.rollout.concurrency": 4,
+                "rollout.sandbox.workers": 1,
                 "rollout.overlap": self.overlap,
             },
         )

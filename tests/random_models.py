@@ -25,10 +25,10 @@ def byte_tokenizer() -> PreTrainedTokenizerFast:
     )
 
 
-def random_qwen2(seed: int = 0, **changes) -> Qwen2ForCausalLM:
+def random_qwen2(seed: int = 0, *, vocab_size: int = 258, **changes) -> Qwen2ForCausalLM:
     """Two layers of random weights, large enough that greedy choices are clear."""
     config = Qwen2Config(
-        vocab_size=258,
+        vocab_size=vocab_size,
         hidden_size=32,
         intermediate_size=48,
         num_hidden_layers=2,

@@ -61,10 +61,10 @@ def join_ranks(processes: list[BaseProcess], timeout_s: float = TIMEOUT_S) -> li
     return codes
 
 
-def fit_on_ranks(settings: Path, root: Path, *more: str, count: int = 2) -> list[int | None]:
-    """The exit codes of a `fit` on `count` ranks."""
+def fit_on_ranks(settings: Path, root: Path, *more: str, verb: str = "fit") -> list[int | None]:
+    """The exit codes of a `fit`, or of another verb, on two ranks."""
     arguments = [f"--config={settings}", f"--trainer.default_root_dir={root}", *LAUNCHED, *more]
-    return join_ranks(start_ranks(_verb, "fit", *arguments, count=count))
+    return join_ranks(start_ranks(_verb, verb, *arguments))
 
 
 def left_behind(root: Path) -> list[str]:

@@ -157,7 +157,8 @@ class ServedBackend:
 
         self._folder = (self.settings.adapter_dir or run_directory / "adapters").absolute()
         # Runs that share a server do not touch each other's; the processes of one run do.
-        self._prefix = f"aflow-{hashlib.sha256(str(self._folder).encode()).hexdigest()[:8]}-"
+        run_name = hashlib.sha256(f"{run_directory.absolute()}\n{self._folder}".encode())
+        self._prefix = f"aflow-{run_name.hexdigest()[:8]}-"
         key = resolve_key(self._tier, 0, keys={self._tier.name: _NO_KEY})
         names = run(self._check(GenerationServer, key))
         self._stale = [name for name in names if name.startswith(self._prefix)]

@@ -16,7 +16,7 @@ import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.base import BasePolicy
+from aflow_grpo.policy.base import BasePolicy, OnWritten
 from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.records import Completion, Problem, Rollout
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
@@ -151,35 +151,20 @@ def start(
         for member in range(draw.group_size)
     ]
     running = _open(callback, trainer, draw) if draw.execute else None
-    at_once = running is not None and callback.overlap != "none"
+    at_once = callback.overlap != "none"
     size = draw.group_size
-    arrived: dict[int, Completion] = {}
 
-    def arrive(offset: int, row: int, completion: Completion) -> None:
-        b = offset + row
-        problem = problems_P[b // size]
-        if draw.strip_flaws:
-            completion = replace(completion, text=strip_flaws(completion.text, problem.domain))
-        arrived[b] = completion
+    def take(b: int, completion: Completion) -> None:
+        callback.stop_if_terminated(trainer)
         if at_once and running is not None:
-            request = RolloutRequest(problem, completion, seeds_B[b], groups_P[b // size], b % size)
-            running.submit(request)
+            p = b // size
+            running.submit(
+                RolloutRequest(problems_P[p], completion, seeds_B[b], groups_P[p], b % size)
+            )
 
     try:
-        per_chunk = max(1, draw.chunk // size)
-        for first in range(0, len(problems_P), per_chunk):
-            visible_P = [problem.visible for problem in problems_P[first : first + per_chunk]]
-            offset = first * size
-            policy.write(
-                visible_P,
-                seeds_B[offset : offset + len(visible_P) * size],
-                greedy=draw.greedy,
-                on_written=partial(arrive, offset),
-            )
-            callback.stop_if_terminated(trainer)
-        written = WrittenBatch(
-            problems_P, [arrived[b] for b in range(len(seeds_B))], seeds_B, policy_version
-        )
+        completions_B = _write(policy, problems_P, seeds_B, draw, take)
+        written = WrittenBatch(problems_P, completions_B, seeds_B, policy_version)
         sample_s = time.perf_counter() - started
         if running is not None:
             if not at_once:
@@ -190,6 +175,38 @@ def start(
             running.cancel()
         raise
     return Started(draw, written, running, groups_P, sample_s)
+
+
+def _write(
+    policy: BasePolicy,
+    problems_P: Sequence[Problem],
+    seeds_B: Sequence[int],
+    draw: Draw,
+    take: OnWritten,
+) -> list[Completion]:
+    """All workflows in their order, chunk after chunk; `take` gets each as soon as it is there."""
+    size = draw.group_size
+    arrived: dict[int, Completion] = {}
+
+    def arrive(offset: int, row: int, completion: Completion) -> None:
+        b = offset + row
+        if draw.strip_flaws:
+            domain = problems_P[b // size].domain
+            completion = replace(completion, text=strip_flaws(completion.text, domain))
+        arrived[b] = completion
+        take(b, completion)
+
+    per_chunk = max(1, draw.chunk // size)
+    for first in range(0, len(problems_P), per_chunk):
+        visible_P = [problem.visible for problem in problems_P[first : first + per_chunk]]
+        offset = first * size
+        policy.write(
+            visible_P,
+            seeds_B[offset : offset + len(visible_P) * size],
+            greedy=draw.greedy,
+            on_written=partial(arrive, offset),
+        )
+    return [arrived[b] for b in range(len(seeds_B))]
 
 
 def restart(trainer: L.Trainer, written: WrittenBatch, draw: Draw) -> Started:

@@ -89,8 +89,10 @@ class Pipeline:
 
     def state_dict(self) -> dict[str, Any]:
         """What is due at the boundary, of all ranks."""
-        rehearse = self._due is not None and self._due.draw.rehearse
-        return {"due": self._due_states, "rehearse": rehearse} if self._due_states else {}
+        if not self._due_states:
+            return {}
+        rehearse = self._rehearse if self._due is None else self._due.draw.rehearse
+        return {"due": self._due_states, "rehearse": rehearse}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; without a step of overlap its state is empty."""

@@ -14,7 +14,6 @@ connections. Not here: errors that a rank can still tell of (`ranks`).
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -28,7 +27,7 @@ import lightning as L
 import torch.distributed as dist
 from lightning.pytorch.strategies.launchers import _SubprocessScriptLauncher
 
-from aflow_grpo.errors import AFlowError, RankFailed
+from aflow_grpo.errors import RankFailed
 from aflow_grpo.training.interrupts import SHUTDOWN_S, Terminated, take_signals_back
 from aflow_grpo.training.launched import is_child_of_first
 
@@ -39,9 +38,6 @@ _NOTICE_S = 2.0
 """A dead child's partners see its closed connection, or its bad news, within this time."""
 _LAST_S = 30.0
 """What has not ended so long after it should have is killed."""
-_LOST = re.compile(
-    r"gloo|nccl|ProcessGroup|store|[Cc]onnection (closed|reset|refused|timed)|[Bb]roken pipe"
-)
 
 
 class RankWatch(L.Callback):
@@ -122,7 +118,7 @@ class RankWatch(L.Callback):
     ) -> None:
         self._ending.set()
         try:
-            if not self._distributed:
+            if not (self._distributed or dist.is_initialized()):
                 return
             if error is None:
                 self._join_children()
@@ -139,8 +135,8 @@ class RankWatch(L.Callback):
         """Whether `error` only says that somebody else has ended."""
         if isinstance(error, Terminated):
             return self._stopped
-        of_torch = isinstance(error, RuntimeError) and not isinstance(error, AFlowError)
-        return of_torch and _LOST.search(str(error)) is not None
+        of_gloo = isinstance(error, RuntimeError) and "gloo" in str(error)
+        return isinstance(error, dist.DistError) or of_gloo
 
     def _join_children(self) -> None:
         """All went well here: so it should there."""

@@ -238,15 +238,15 @@ def test_a_pass_without_gradient_keeps_nothing():
 @pytest.mark.parametrize("loss", LOSSES)
 @pytest.mark.parametrize("frozen", [False, True])
 def test_no_tensor_is_as_large_as_the_logits(loss, frozen):
-    hidden = torch.randn(64, 8, requires_grad=True)
-    weight = torch.randn(1000, 8, requires_grad=not frozen)
-    factors = torch.randn(64)
+    hidden = torch.randn(32, 8, requires_grad=True)
+    weight = torch.randn(500, 8, requires_grad=not frozen)
+    factors = torch.randn(32)
     with Watch() as seen:
         logprobs, entropy = token_logprobs(
-            hidden, weight, torch.zeros(64, dtype=torch.long), temperature=0.9, tile=(8, 100)
+            hidden, weight, torch.zeros(32, dtype=torch.long), temperature=0.9, tile=(8, 50)
         )
         (logprobs * factors + (0 if loss == "log-probability" else entropy)).sum().backward()
-    assert seen.largest <= (800 if frozen else weight.numel()) < 64 * 1000
+    assert seen.largest <= (400 if frozen else weight.numel()) < 32 * 500
 
 
 # Bad input

@@ -67,7 +67,7 @@ def test_ranks_divide_what_is_left_and_never_pass_the_limit_together() -> None:
 def test_of_a_spent_budget_no_rank_gets_anything() -> None:
     async def scenario() -> None:
         budget = Budget(0.01, 0.02, ranks=4)
-        with pytest.raises(BudgetSpent, match="0.020000 USD are spent, and the next call"):
+        with pytest.raises(BudgetSpent, match=r"0\.020000 USD are spent, and the next call"):
             await budget.reserve(CENT)
 
     asyncio.run(scenario())

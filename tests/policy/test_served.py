@@ -196,7 +196,9 @@ def test_what_a_killed_run_left_on_the_server_goes_and_other_runs_stay(
 ) -> None:
     with serving(Serving(model_folder)) as server:
         killed = made_policy(model_folder, settings(server))
-        neighbour = made_policy(model_folder, settings(server))
+        neighbour = made_policy(
+            model_folder, settings(server, adapter_dir=tmp_path / "run/adapters")
+        )
         loops = [EventLoopThread(), EventLoopThread()]
         killed.backend.connect(loops[0].run, tmp_path / "run")
         neighbour.backend.connect(loops[1].run, tmp_path / "neighbour")

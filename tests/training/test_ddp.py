@@ -133,12 +133,27 @@ def test_a_checkpoint_of_two_ranks_resumes_on_one_and_nothing_is_paid_twice(
     assert theirs["aflow_grpo"] == mine["aflow_grpo"]
 
 
+def test_a_policy_is_judged_by_two_ranks_as_by_one(
+    settings: Path, two: Path, tmp_path: Path
+) -> None:
+    """In batches of five and one, of which one rank gets nothing."""
+    root = tmp_path / "run"
+    shutil.copytree(two, root)
+    assert fit_on_ranks(settings, root, "--ckpt_path=last", verb="test") == [0, 0]
+    found = metrics_of(root, "test")
+    arguments = [f"--config={settings}", f"--trainer.default_root_dir={root}"]
+    assert run_verb("test", *arguments, "--ckpt_path=last") == 0
+    assert metrics_of(root, "test") == found and ("test/reward", 4) in found
+    assert len(run_ids(root, "test")) == 2
+
+
 def test_what_one_rank_fails_with_ends_all_of_them(settings: Path, tmp_path: Path) -> None:
     """In the middle of its rollouts, of which the others know nothing."""
     root = new_root(tmp_path / "run")
     scorer = "--rollout.scoring.scorers={sample: rank_processes.broken_on_the_second}"
-    codes = fit_on_ranks(settings, root, scorer)
-    assert codes == [1, 1]
+    assert fit_on_ranks(settings, root, scorer) == [2, 2]
+    with closing(sqlite3.connect(root / "mlflow.db")) as database:
+        assert database.execute("SELECT status FROM runs").fetchall() == [("FAILED",)]
 
 
 def test_a_killed_rank_ends_a_launched_run_in_good_order(settings: Path, tmp_path: Path) -> None:

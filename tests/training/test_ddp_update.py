@@ -1,6 +1,6 @@
 """One update on two ranks: the loss, gradient and weights of one process on the same batch.
 
-In double precision, so that only the order of additions differs. Real processes on gloo.
+In double precision, so that little but the order of additions differs. Real processes on gloo.
 """
 
 from typing import Any
@@ -10,9 +10,11 @@ import torch
 from rank_processes import join_ranks, start_ranks
 from rank_updates import CASES, make_batches, rank_cases, run_cases
 
-EXACT = {"gradient": 1e-11, "weights": 1e-7}
-"""Largest differences. Adam moves a weight by 1e-3 * g / (|g| + 1e-8): where the gradient is near
-0, its rounding error of 1e-14 becomes one of 1e-9."""
+EXACT = {"gradient": 1e-7, "weights": 1e-5}
+"""Largest differences; the gradient's norm is 1. In double precision sums in another order differ
+by 1e-15, but transformers' norm layers round to single precision, where that can be the last bit.
+Adam moves a weight by 1e-3 * g / (|g| + 1e-8), so where the gradient is near 0 an error of 1e-10
+becomes one of 1e-5."""
 AFTER_STEPS = {"gradient": 1e-5, "weights": 1e-5}
 """The last of several steps is made with such weights."""
 ITERATIONS = {0: "whole groups", 1: "uneven groups and ranks", 2: "an empty rank"}

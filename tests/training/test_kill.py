@@ -11,17 +11,13 @@ from kill_runs import STEPS, Kill, World, assert_same_end
 from trainer_runs import checkpoint_of, journaled_calls, metrics_of
 
 ON_POLICY = (
-    Kill(1, "writing", 3),
     Kill(1, "updating", 2),  # inside accumulation
-    Kill(1, "stepping", 1),  # between mini-batches
     Kill(2, "stepping", 2),  # between epochs of a half-used buffer
 )
 AHEAD = (
     Kill(0, "writing", 11),  # of 8 now and 8 ahead
     Kill(1, "executing", 5),
     Kill(2, "saving", saved=1),
-    Kill(2, "validating"),
-    Kill(2, "updating", 2),
     Kill(STEPS, "judging"),
 )
 

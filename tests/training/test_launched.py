@@ -57,6 +57,10 @@ def test_a_guest_enters_a_directory_that_the_first_rank_holds(tmp_path: Path) ->
         assert (tmp_path / "run.lock").read_text() == held
 
 
+WITH_TIMEOUT = (
+    "{class_path: lightning.pytorch.strategies.DDPStrategy, init_args: {timeout: '0:45:00'}}"
+)
+"""As docs/scaling.md has it."""
 REFUSED = [
     (
         ["--trainer.strategy=ddp_spawn", "--trainer.devices=2"],
@@ -64,7 +68,7 @@ REFUSED = [
     ),
     (["--trainer.strategy=fsdp", "--trainer.devices=2"], "fsdp"),
     (
-        ["--trainer.strategy=ddp", "--trainer.devices=2", "--data.batch_size=3"],
+        [f"--trainer.strategy={WITH_TIMEOUT}", "--trainer.devices=2", "--data.batch_size=3"],
         "data.batch_size=3: expected a multiple of the 2 ranks (trainer.devices x "
         "trainer.num_nodes), e.g. 4.",
     ),

@@ -18,6 +18,10 @@ from trainer_runs import (
     write_settings,
 )
 
+from aflow_grpo.policy import Policy
+from aflow_grpo.training.module import GRPOModule
+from aflow_grpo.training.pipeline import Pipeline
+
 LAG = "train/policy_lag"
 
 
@@ -58,6 +62,16 @@ def test_the_checkpoint_holds_what_was_written_ahead(stopped: tuple[Path, Path])
     assert lengths.tolist() == state["logprobs"]["lengths"].tolist()
     assert lengths.sum() == len(state["token_ids"]["values"]) == len(state["logprobs"]["values"])
     assert (state["logprobs"]["values"] <= 0).all()
+
+
+@pytest.mark.parametrize("rehearse", [False, True])
+def test_a_run_stopped_before_its_first_step_saves_what_it_has_loaded(
+    rehearse: bool, stopped: tuple[Path, Path]
+) -> None:
+    ahead = checkpoint_of(stopped[1])["aflow_grpo"]["written_ahead"] | {"rehearse": rehearse}
+    pipeline = Pipeline(GRPOModule(Policy("tiny")))
+    pipeline.load_state_dict(ahead)
+    assert pipeline.state_dict() == ahead
 
 
 def test_another_overlap_uses_it_up_and_goes_on_in_its_own_way(

@@ -41,6 +41,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "trainer.max_steps": 2,
         "trainer.val_check_interval": 100,
         "model.evaluation.at_end": False,
+        "data.batch_size": 1,
+        "rollout.rollout.fallback": "never",
     }
     write_settings(folder, **changes)
     return folder
@@ -97,8 +99,8 @@ def test_a_server_that_goes_away_ends_the_run_with_a_checkpoint(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def gone(path: str, index: int) -> Any:
-        # Six probes, the eight rows of the first iteration, two of the second.
-        return 503 if path == "/v1/completions" and index >= 16 else None
+        # Six probes, the four rows of the first iteration, two of the second.
+        return 503 if path == "/v1/completions" and index >= 12 else None
 
     root = new_root(folder / "gone")
     with serving(Serving("tiny", fault=gone)) as server:
@@ -117,6 +119,18 @@ def test_a_server_that_is_served_wrongly_ends_the_run_before_it_begins(
         assert run_verb(*command(folder, root, server)) == 2
         assert not server.loaded
     assert "--logprobs-mode processed_logprobs" in capsys.readouterr().err
+
+
+def test_a_wrong_setting_is_one_line_without_a_key(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = (f"--{POLICY}.backend.keep_adapters=1", f"--{POLICY}.backend.api_key=sk-1234567890abcd")
+    root = new_root(folder / "setting")
+    place = ("--config", folder / "tiny.yaml", "--trainer.default_root_dir", root)
+    assert run_verb("fit", *place, *given) == 2
+    said = capsys.readouterr().err
+    assert "fit: model.policy.backend.keep_adapters=1: expected at least 2." in said
+    assert "sk-1234567890abcd" not in said and "Traceback" not in said
 
 
 @pytest.mark.parametrize(
