@@ -296,10 +296,10 @@ def _check_trainer_settings(config: Any) -> None:
     interval = trainer.val_check_interval
     if isinstance(interval, int | float) and interval <= 0:
         raise ConfigError(f"trainer.val_check_interval={interval}: expected 1 or more iterations.")
-    if str(trainer.precision) not in ("32", "32-true", "16-mixed", "bf16-mixed", "None"):
+    if str(trainer.precision) not in ("32", "32-true", "bf16-mixed", "None"):
         raise ConfigError(
-            f"trainer.precision={trainer.precision}: expected 32-true or a mixed one. The weights' "
-            "own type is model.policy.init_args.dtype."
+            f"trainer.precision={trainer.precision}: expected 32-true or bf16-mixed. The weights' own "
+            "type is model.policy.init_args.dtype."
         )
 
 

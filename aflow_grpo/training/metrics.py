@@ -48,6 +48,7 @@ Where the sampler's log-probs are corrected for, ``train/correction_mean`` is th
 weight and ``train/correction_capped`` the share of tokens at `correction_cap`.
 With `zero_variance: resample`, ``train/resampled_groups`` is how many were replaced for want of a
 signal.
+With `grpo.demonstrations`, ``train/demonstrations`` is how many groups got one.
 ``train/cost_usd_total`` is the list cost since the run began, evaluations and fallbacks included.
 ``train/reward_stage`` is 0 in stage `structure`, whose rollouts have no answer (accuracy 0), and 1
 in stage `full`.

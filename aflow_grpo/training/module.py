@@ -28,6 +28,7 @@ from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.reward_settings import Stage
 from aflow_grpo.training.collect import Collected, rollout_callback_of
+from aflow_grpo.training.demonstrations import Demonstrations, Shown
 from aflow_grpo.training.guard import TrainingGuard
 from aflow_grpo.training.interrupts import deferred_interrupt
 from aflow_grpo.training.judging import JudgingModule
@@ -83,6 +84,7 @@ class GRPOModule(JudgingModule):
         self._idle_steps = 0
         self._reward_stage = RewardStage()
         self._forecast = SpendForecast()
+        self._demonstrations = Demonstrations(grpo.demonstrations)
         self._guard = TrainingGuard(grpo.guard, kl_is_known=self.objective.loss.kl_coef > 0)
         self._pipeline = Pipeline(self)
         self.automatic_optimization = False
@@ -136,6 +138,7 @@ class GRPOModule(JudgingModule):
             "validated_at": self.validated_at,
             "cost_usd": self.cost_usd,
             "guard": self._guard.validity.state_dict(),
+            "demonstrations": self._demonstrations.state_dict(),
             "written_ahead": self._pipeline.state_dict(),
             "policy": self.policy.fingerprint(),
         }
@@ -170,6 +173,7 @@ class GRPOModule(JudgingModule):
         self.validated_at = int(state["validated_at"])
         self.cost_usd = float(state["cost_usd"])
         self._guard.validity.load_state_dict(state.get("guard", {}))
+        self._demonstrations.load_state_dict(state.get("demonstrations", {}))
         self._pipeline.load_state_dict(state.get("written_ahead", {}))
         self._optimizer_steps = int(checkpoint["global_step"])
         self.optimizer_settings.overrule(checkpoint, self.trainer.max_steps)
@@ -206,11 +210,19 @@ class GRPOModule(JudgingModule):
         """One GRPO iteration on the problems of `batch`."""
         collected, draw = self._pipeline.collect(batch)
         self.rollouts = gather_rollouts(collected.every_B, Ranks.of(self.trainer))
-        self._update(collected, "structure" if draw.rehearse else "full")
+        stage: Stage = "structure" if draw.rehearse else "full"
+        self._update(collected, self._shown(collected, stage), stage)
         self.grpo.check_idle(self._idle_steps)
         return None
 
-    def _update(self, collected: Collected, stage: Stage) -> None:
+    def _shown(self, collected: Collected, stage: Stage) -> Shown:
+        """Demonstrations for the rollouts; none where nothing has been executed in earnest."""
+        if stage == "structure":
+            return Shown([], [])
+        with Ranks.of(self.trainer).together():
+            return self._demonstrations.for_batch(self, collected.rollouts_B)
+
+    def _update(self, collected: Collected, shown: Shown, stage: Stage) -> None:
         """Everything that turns one boundary into the next: weights, counters, metrics.
 
         Until the first optimiser step an interrupt discards the iteration, whose rollouts the
@@ -218,13 +230,20 @@ class GRPOModule(JudgingModule):
         """
         with ExitStack() as critical:
             self._critical = critical
-            update = update_policy(self, collected.rollouts_B, lag=collected.lag)
+            update = update_policy(
+                self,
+                collected.rollouts_B,
+                lag=collected.lag,
+                demonstrations=shown.demonstrations,
+            )
             self._leave_boundary()
             if any(not rollout.masked for rollout in self.rollouts):
                 self._idle_steps = 0 if update.learned else self._idle_steps + 1
             self.iteration += 1
             self._pipeline.advance()
-            self._count_cost(self.rollouts)
+            executed = gather_rollouts(shown.executed, Ranks.of(self.trainer))
+            self._count_cost([*self.rollouts, *executed])
+            self._demonstrations.remember(self.rollouts)
             self._log(self._metrics(collected, update, stage))
             ended = 0 <= self.trainer.max_steps <= self.trainer.global_step
             if ended or self.iteration % DRAW_EVERY_N_ITERATIONS == 0:

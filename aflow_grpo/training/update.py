@@ -25,6 +25,7 @@ from aflow_grpo.grpo.advantages import group_advantages, silent_groups, zero_var
 from aflow_grpo.grpo.losses import LossInputs, grpo_loss, loss_normaliser
 from aflow_grpo.records import Rollout
 from aflow_grpo.seeds import derive_seed
+from aflow_grpo.training.demonstrations import Demonstration, imitation_loss
 from aflow_grpo.training.guard import check_finite
 from aflow_grpo.training.ranks import Ranks
 
@@ -50,7 +51,11 @@ class UpdateReport:
 
 
 def update_policy(
-    module: GRPOModule, rollouts_B: Sequence[Rollout], *, lag: int = 0
+    module: GRPOModule,
+    rollouts_B: Sequence[Rollout],
+    *,
+    lag: int = 0,
+    demonstrations: Sequence[Demonstration] = (),
 ) -> UpdateReport:
     """Update `module.policy` from one batch of rollouts.
 
@@ -58,10 +63,11 @@ def update_policy(
         module: Policy, optimiser and settings.
         rollouts_B: This rank's, whole groups.
         lag: Updates between the policy that wrote them and this one.
+        demonstrations: For this rank's groups.
     """
     started = time.perf_counter()
     module.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr] # of an abandoned one
-    update = _Update(module, rollouts_B, lag)
+    update = _Update(module, rollouts_B, lag, demonstrations)
     steps: list[dict[str, float]] = []
     if update.learns:
         with _seeded_dropout(module):
@@ -77,7 +83,9 @@ def update_policy(
     metrics["train/skipped_update"] = float(not update.learns)
     metrics["train/policy_lag"] = float(lag)
     metrics["train/learning_rate"] = module.trainer.optimizers[0].param_groups[0]["lr"]
-    metrics["train/workflows"] = float(len(update.lengths))
+    metrics["train/workflows"] = float(update.workflows)
+    if module.grpo.demonstrations is not None:
+        metrics["train/demonstrations"] = float(update.demonstrations)
     return UpdateReport(metrics, update.learns, time.perf_counter() - started)
 
 
@@ -102,14 +110,21 @@ class _Row(NamedTuple):
     """False where the completion was cut at its longest."""
     length: int
     """In tokens."""
+    shown: float | None = None
+    """The weight of a demonstration's advantage; None for what the policy wrote."""
 
 
-def _gathered(ranks: Ranks, rollouts_B: Sequence[Rollout]) -> tuple[list[_Row], int]:
-    """All ranks' rollouts, rank by rank, and where this rank's begin."""
+def _gathered(
+    ranks: Ranks, rollouts_B: Sequence[Rollout], members: Sequence[Demonstration]
+) -> tuple[list[_Row], int]:
+    """All ranks' rollouts and members besides, rank by rank, and where this rank's begin."""
     mine = [
         _Row(r.reward.total, r.group, not r.masked, c.finished, len(c.token_ids))
         for r in rollouts_B
         for c in [r.completion]
+    ]
+    mine += [
+        _Row(d.reward, d.group, True, True, len(d.completion.token_ids), d.weight) for d in members
     ]
     rows: list[_Row] = []
     first = groups = 0
@@ -123,16 +138,32 @@ def _gathered(ranks: Ranks, rollouts_B: Sequence[Rollout]) -> tuple[list[_Row], 
 class _Update:
     """One update in progress; rows are numbers of rollouts over all ranks."""
 
-    def __init__(self, module: GRPOModule, rollouts_B: Sequence[Rollout], lag: int) -> None:
+    def __init__(
+        self,
+        module: GRPOModule,
+        rollouts_B: Sequence[Rollout],
+        lag: int,
+        demonstrations: Sequence[Demonstration],
+    ) -> None:
         self.module = module
         self.ranks = Ranks.of(module.trainer)
         self.objective = objective = module.objective
         self._corrected = objective.correction != "off" and (
             objective.correction != "auto" or lag > 0 or module.policy.sampler_differs
         )
-        rows, first = _gathered(self.ranks, rollouts_B)
+        members = [d for d in demonstrations if d.use == "member"]
+        self._imitated = [d for d in demonstrations if d.use == "auxiliary"]
+        rows, first = _gathered(self.ranks, rollouts_B, members)
         self.lengths = [row.length for row in rows]
-        self._completions = {first + b: r.completion for b, r in enumerate(rollouts_B)}
+        self._shown = {n for n, row in enumerate(rows) if row.shown is not None}
+        counts = self.ranks.gather(
+            (len(self._imitated), sum(len(d.completion.token_ids) for d in self._imitated))
+        )
+        self._imitated_tokens = sum(tokens for _, tokens in counts)
+        self.demonstrations = len(self._shown) + sum(count for count, _ in counts)
+        self.workflows = len(rows) - len(self._shown)
+        completions = [r.completion for r in rollouts_B] + [d.completion for d in members]
+        self._completions = {first + b: c for b, c in enumerate(completions)}
         self._old: dict[int, Tensor] = {}
         self._reference: dict[int, Tensor] = {}
         valid_N = torch.tensor([row.valid for row in rows], dtype=torch.bool)
@@ -142,14 +173,18 @@ class _Update:
             valid_N,
         )
         self.advantages_N = group_advantages(*scored, objective.advantage).float()
-        self.silent_share = zero_variance_share(*scored)
+        weights = [1.0 if row.shown is None else row.shown for row in rows]
+        self.advantages_N = self.advantages_N * torch.tensor(weights)
+        own_N = torch.tensor([row.shown is None for row in rows], dtype=torch.bool)
+        self.silent_share = zero_variance_share(scored[0], scored[1], valid_N & own_N)
         kept_N = valid_N
         if objective.zero_variance != "keep":
             kept_N = kept_N & ~silent_groups(*scored)
         if objective.overlong == "mask":
             kept_N = kept_N & torch.tensor([row.finished for row in rows], dtype=torch.bool)
         self.rows: list[int] = kept_N.nonzero().flatten().tolist()
-        self.learns = bool(self.rows) and bool(self.advantages_N[self.rows].abs().max() > 0)
+        signal = bool(self.rows) and bool(self.advantages_N[self.rows].abs().max() > 0)
+        self.learns = signal or self._imitated_tokens > 0
 
     def minibatches(self, epoch: int) -> Iterator[list[int]]:
         """`grpo.minibatches` shares of the rows, in an order derived from (seed, iteration, epoch).
@@ -163,7 +198,7 @@ class _Update:
             generator = torch.Generator().manual_seed(seed)
             order = [order[i] for i in torch.randperm(len(order), generator=generator).tolist()]
         for share in range(count):
-            if rows := order[share::count]:
+            if (rows := order[share::count]) or (share == 0 and self._imitated_tokens):
                 yield sorted(rows)  # members of a group beside each other share a prompt
 
     def keep_old_logprobs(self) -> None:
@@ -180,6 +215,7 @@ class _Update:
         normaliser = loss_normaliser(lengths, self.objective.loss)
         metrics: dict[str, float] = {}
         micros = list(self._micro_batches(rows))
+        self._imitate()
         for index, micro in enumerate(micros):
             with self._no_sync(last=index + 1 == len(micros)):
                 found = self._backward(micro, normaliser)
@@ -197,6 +233,18 @@ class _Update:
         check_finite(metrics[_NORM], "gradient norm", module)
         _count_step(module)
         return metrics
+
+    def _imitate(self) -> None:
+        """Add the gradients of the demonstrations' likelihood; the ranks' come together later."""
+        size = self.module.grpo.micro_batch_size
+        for first in range(0, len(self._imitated), size):
+            with self._no_sync(last=False):
+                loss = imitation_loss(
+                    self.module.policy,
+                    self._imitated[first : first + size],
+                    tokens=self._imitated_tokens,
+                )
+                self.module.manual_backward(loss * self.ranks.world_size)
 
     def ranks_mean(self, steps: Sequence[Mapping[str, float]]) -> dict[str, float]:
         """The steps' metrics over all ranks, averaged over the steps."""
@@ -228,8 +276,8 @@ class _Update:
         scored = policy.score(completions, with_entropy=True)
         like_BT = scored.logprobs_BT.detach()
         sampler = None
-        if self._corrected:
-            sampler = {n: torch.tensor(self._completions[n].logprobs) for n in micro}
+        if self._corrected or not self._shown.isdisjoint(micro):
+            sampler = {n: self._sampler_logprobs(n) for n in micro}
         reference = self._reference if loss.kl_coef > 0 else None
         outputs = grpo_loss(
             LossInputs(
@@ -240,6 +288,7 @@ class _Update:
                 advantages_B=self.advantages_N[list(micro)].to(like_BT.device),
                 mask_BT=scored.mask_BT,
                 entropy_BT=scored.entropy_BT,
+                off_policy_B=torch.tensor([n in self._shown for n in micro]).to(like_BT.device),
             ),
             loss,
             normaliser=normaliser,
@@ -247,6 +296,12 @@ class _Update:
         # The strategy averages over ranks what adds up over them.
         self.module.manual_backward(outputs.loss * self.ranks.world_size)
         return outputs.metrics
+
+    def _sampler_logprobs(self, n: int) -> Tensor:
+        """A row's log-probs of whatever drew it; NaN where they are the trainer's own."""
+        if self._corrected or n in self._shown:
+            return torch.tensor(self._completions[n].logprobs)
+        return torch.full((self.lengths[n],), torch.nan)
 
     def _by_row(self, micro: Sequence[int], values_BT: Tensor) -> dict[int, Tensor]:
         """Each row's values, without what lies beyond its end."""
