@@ -298,8 +298,8 @@ def _check_trainer_settings(config: Any) -> None:
         raise ConfigError(f"trainer.val_check_interval={interval}: expected 1 or more iterations.")
     if str(trainer.precision) not in ("32", "32-true", "bf16-mixed", "None"):
         raise ConfigError(
-            f"trainer.precision={trainer.precision}: expected 32-true or bf16-mixed. The weights' own "
-            "type is model.policy.init_args.dtype."
+            f"trainer.precision={trainer.precision}: expected 32-true or bf16-mixed. The weights' "
+            "own type is model.policy.init_args.dtype."
         )
 
 
