@@ -29,6 +29,9 @@ _CPU_TILE, _DEVICE_TILE = (512, 4096), (4096, 8192)
 """Positions and vocabulary entries per tile. On processors 8 MB in fp32: larger tiles were measured
 to be no faster."""
 
+_MIXED_PRODUCT = torch.__version__ >= "2.8"
+"""Whether a product of half precision on CUDA can be summed in fp32."""
+
 
 def token_logprobs(
     hidden_BTH: Tensor,
@@ -213,7 +216,7 @@ def _wide_zeros(like: Tensor, *shape: int) -> Tensor:
 
 def _add_product(sum_: Tensor, left: Tensor, right: Tensor) -> None:
     """sum_ += left @ right, summed in fp32 or fp64: half precision is only ever a factor's."""
-    if right.dtype != sum_.dtype and right.device.type == "cuda":
+    if right.dtype != sum_.dtype and right.device.type == "cuda" and _MIXED_PRODUCT:
         sum_.add_(torch.mm(left.to(right.dtype), right, out_dtype=sum_.dtype))
     else:
         sum_.addmm_(left, right.to(sum_.dtype))
