@@ -138,7 +138,7 @@ CASES = [
     (["--model.grpo.group_size", "1"], "model.grpo.group_size=1: expected at least 2"),
     (["--trainer.max_steps=-7"], "`max_steps` must be a non-negative integer or -1"),
     (["--trainer.val_check_interval=0"], "trainer.val_check_interval=0: expected 1 or more"),
-    (["--trainer.devices=3", "--trainer.accelerator=cpu"], "expected one device"),
+    (["--trainer.devices=3", "--trainer.accelerator=cpu"], "a multiple of the 3 ranks"),
     (["--trainer.accelerator=abacus"], "trainer: You selected an invalid accelerator"),
     (["--trainer.precision=16-true"], "model.policy.init_args.dtype"),
     (["--seed_everything=-3"], "seed_everything=-3: expected 0 to 4294967295"),

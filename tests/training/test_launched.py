@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,14 @@ def test_what_cannot_be_distributed_is_refused_before_anything_is_started(
     assert not (tmp_path / "run" / "mlflow.db").exists()
 
 
+@pytest.fixture
+def _heard_again() -> Iterator[None]:
+    """A rank that is not the first hides its warnings, here for every test that follows."""
+    yield
+    logging.getLogger("aflow_grpo").setLevel(logging.NOTSET)
+
+
+@pytest.mark.usefixtures("_heard_again")
 def test_several_processes_of_a_run_for_one_device_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
