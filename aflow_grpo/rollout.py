@@ -46,8 +46,8 @@ class RolloutSettings:
     """Most workflows that run at the same time. With fewer than a batch has (`data.batch_size` x
     `model.grpo.group_size`), some wait for others to end, and a step takes as much longer."""
     deadline_s: float = 600.0
-    """Wall-clock limit of one batch, from its last workflow's being written; what has not ended by
-    then is `unavailable`."""
+    """Wall-clock limit of one batch, from its last workflow's being written, and not before the
+    batches that began earlier have ended; what has not ended by then is `unavailable`."""
     fallback: Literal["never", "evaluation", "always"] = "evaluation"
     """When the fixed workflow answers in place of one that does not run. Its answer is for the
     user and never rewarded, so that training by default does not pay for it."""
@@ -132,6 +132,7 @@ class RolloutEngine:
         self._settings = settings or RolloutSettings()
         # One for all batches: the workflows of two that overlap share the limit.
         self._slots = asyncio.Semaphore(self._settings.concurrency)
+        self._underway: set[asyncio.Task[Rollout]] = set()
 
     async def run(
         self,
@@ -165,7 +166,7 @@ class RolloutEngine:
     ) -> RolloutStream:
         """A batch whose requests come one by one; the arguments are those of `run`.
 
-        To be called in the event loop's thread, as is everything of what it returns.
+        May be called anywhere; everything of what it returns belongs into the event loop's thread.
         """
         fallback = self._settings.fallback == "always" or (
             evaluation and self._settings.fallback == "evaluation"
@@ -178,7 +179,7 @@ class RolloutEngine:
                 on_done(rollout)
             return rollout
 
-        return RolloutStream(one, self._too_late, self._settings.deadline_s)
+        return RolloutStream(one, self._too_late, self._settings.deadline_s, self._underway)
 
     async def _rollout(self, request: RolloutRequest, *, fallback: bool, rehearse: bool) -> Rollout:
         executor = self._rehearsal if rehearse else self._executor
@@ -242,7 +243,8 @@ class RolloutStream:
     Args:
         one: Runs a request.
         too_late: The rollout of one that had not ended at the deadline.
-        deadline_s: Seconds from `end` on.
+        deadline_s: Seconds from `end` on, or from the end of what others had under way by then.
+        underway: What runs of this batch and of others that share its slots.
     """
 
     def __init__(
@@ -250,20 +252,26 @@ class RolloutStream:
         one: Callable[[RolloutRequest], Coroutine[Any, Any, Rollout]],
         too_late: Callable[[RolloutRequest], Rollout],
         deadline_s: float,
+        underway: set[asyncio.Task[Rollout]],
     ) -> None:
+        self._underway = underway
+        self._earlier: set[asyncio.Task[Rollout]] | None = None
         self._one = one
         self._too_late = too_late
         self._deadline_s = deadline_s
         self._tasks: dict[asyncio.Task[Rollout], RolloutRequest] = {}
         self._complete = asyncio.Event()
-        self._over = False
+        self._over = self._failed = False
 
     def submit(self, request: RolloutRequest) -> None:
         """Start `request`, as soon as the concurrency limit lets it."""
         if not self._over:
+            if self._earlier is None:
+                self._earlier = set(self._underway)
             task = asyncio.create_task(self._one(request))
             task.add_done_callback(self._ended)
             self._tasks[task] = request
+            self._underway.add(task)
 
     def end(self) -> None:
         """No more will be submitted; the deadline counts from here."""
@@ -276,11 +284,7 @@ class RolloutStream:
         """
         try:
             await self._complete.wait()
-            late: set[asyncio.Task[Rollout]] = set()
-            if self._tasks:
-                _, late = await asyncio.wait(
-                    self._tasks, timeout=self._deadline_s, return_when=asyncio.FIRST_EXCEPTION
-                )
+            late = await self._late()
         finally:
             self._over = True
             # The ended ones too: when several raised, only the first is told of.
@@ -292,6 +296,20 @@ class RolloutStream:
             for task, request in self._tasks.items()
         ]
 
+    async def _late(self) -> set[asyncio.Task[Rollout]]:
+        """Wait for all; those that have not ended at the deadline, or when one raised."""
+        left, earlier = set(self._tasks), {t for t in self._earlier or () if not t.done()}
+        while left and earlier and not self._failed:
+            ended, _ = await asyncio.wait(left | earlier, return_when=asyncio.FIRST_COMPLETED)
+            left, earlier = left - ended, earlier - ended
+        if left and not self._failed:
+            _, left = await asyncio.wait(
+                left, timeout=self._deadline_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+        return {task for task in left if not task.done()}
+
     def _ended(self, task: asyncio.Task[Rollout]) -> None:
+        self._underway.discard(task)
         if not task.cancelled() and task.exception() is not None:
+            self._failed = True
             self._complete.set()

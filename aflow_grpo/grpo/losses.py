@@ -52,7 +52,10 @@ from torch import Tensor
 from aflow_grpo.grpo.correction import correction_weights
 from aflow_grpo.grpo.objective import LossConfig
 
-__all__ = ["LossInputs", "LossOutputs", "grpo_loss", "loss_normaliser"]
+__all__ = ["OF_ALL", "LossInputs", "LossOutputs", "grpo_loss", "loss_normaliser"]
+
+OF_ALL = ("correction_mean", "correction_capped")
+"""Metrics that count every token, those of texts that are not the policy's own too."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,8 @@ class LossInputs:
     """log μ of whatever drew the tokens, (B, T) float, where it may differ from π_old; a row with
     NaN inside the mask is not corrected. 0 where a text was given instead of drawn."""
     off_policy_B: Tensor | None = None
-    """True where the text is not the policy's own, (B,) bool; matters to the correction only."""
+    """True where the text is not the policy's own, (B,) bool; matters to the correction, and to
+    the metrics, which are of the policy's own tokens."""
 
 
 @dataclass(frozen=True)
@@ -85,8 +89,9 @@ class LossOutputs:
     loss: Tensor
     """Scalar with gradient; add up over micro-batches."""
     metrics: dict[str, float]
-    """Token means over this micro-batch (`ratio_max`: the largest); `kl`, `entropy`,
-    `correction_mean` and `correction_capped` only where their inputs were given."""
+    """Means over this micro-batch's tokens of the policy's own (`ratio_max`: the largest); `kl`
+    and `entropy` only where their inputs were given. Those of `OF_ALL` are over all tokens, and
+    there only where the sampler's log-probs were given."""
 
 
 def loss_normaliser(lengths: Sequence[int], config: LossConfig) -> float:
@@ -171,7 +176,10 @@ def grpo_loss(inputs: LossInputs, config: LossConfig, *, normaliser: float) -> L
     losses_B = _within(mask_BT, losses_BT).sum(1)
     if config.aggregation == "sequence_mean":
         losses_B = losses_B / mask_BT.sum(1).clamp(min=1)
-    return LossOutputs(losses_B.sum() / normaliser, _metrics(mask_BT, ratio_BT, found_BT))
+    own_BT = mask_BT
+    if inputs.off_policy_B is not None:
+        own_BT = mask_BT & ~inputs.off_policy_B.unsqueeze(1)
+    return LossOutputs(losses_B.sum() / normaliser, _metrics(mask_BT, own_BT, ratio_BT, found_BT))
 
 
 def _within(mask_BT: Tensor, values_BT: Tensor) -> Tensor:
@@ -212,14 +220,16 @@ def _check(inputs: LossInputs, config: LossConfig) -> None:
             raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {(shape[0],)}")
 
 
-def _metrics(mask_BT: Tensor, ratio_BT: Tensor, found_BT: dict[str, Tensor]) -> dict[str, float]:
+def _metrics(
+    mask_BT: Tensor, own_BT: Tensor, ratio_BT: Tensor, found_BT: dict[str, Tensor]
+) -> dict[str, float]:
     with torch.no_grad():
-        tokens = mask_BT.sum().clamp(min=1)
-        found = {
-            name: torch.where(mask_BT, values_BT, 0).sum(dtype=torch.float64) / tokens
-            for name, values_BT in found_BT.items()
-        }
-        largest = (ratio_BT * mask_BT).max() if mask_BT.numel() else tokens.new_zeros(())
+        tokens, own_tokens = mask_BT.sum().clamp(min=1), own_BT.sum().clamp(min=1)
+        found = {}
+        for name, values_BT in found_BT.items():
+            of_BT, count = (mask_BT, tokens) if name in OF_ALL else (own_BT, own_tokens)
+            found[name] = torch.where(of_BT, values_BT, 0).sum(dtype=torch.float64) / count
+        largest = (ratio_BT * own_BT).max() if own_BT.numel() else tokens.new_zeros(())
         found["ratio_max"] = largest.double()
         # One transfer for all of them: on an accelerator each would be a wait of its own.
         values = torch.stack(list(found.values())).tolist()

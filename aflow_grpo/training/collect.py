@@ -59,7 +59,7 @@ class Draw:
     strip_flaws: bool = False
     """Mend the planted flaws before anything else sees the text (a baseline, not a policy)."""
     chunk: int = 64
-    """Sequences sampled at once, rounded up to whole groups."""
+    """Most sequences sampled at once, but at least one whole group."""
     first_group: int = 0
     """Groups of the ranks before this one; what is stored is numbered over all ranks."""
 

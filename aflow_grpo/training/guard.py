@@ -27,6 +27,7 @@ from torch.nn.utils import get_total_norm
 from aflow_grpo.errors import ConfigError, DivergedError
 from aflow_grpo.records import Status
 from aflow_grpo.training.checkpoint import BoundaryCheckpoint, checkpoint_directory
+from aflow_grpo.training.ranks import TOLD
 
 if TYPE_CHECKING:
     from aflow_grpo.training.module import GRPOModule
@@ -136,6 +137,7 @@ class Validity:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; one from before there was a guard has an empty state."""
+        self._shares.clear()  # a module may be given one checkpoint after another
         self._shares.extend(float(share) for share in state.get("shares", ()))
         self.best = float(state.get("best", 0.0))
 
@@ -226,7 +228,9 @@ def _diverged(
             f"The last good checkpoint is {path} (iteration {iteration}); continue from it, "
             f"--ckpt_path {path}, with {remedy}."
         )
-    return DivergedError(f"Training has gone wrong: {what}. {then}")
+    error = DivergedError(f"Training has gone wrong: {what}. {then}")
+    error.add_note(TOLD)
+    return error
 
 
 def _last_good(module: GRPOModule, kept: str) -> tuple[Path, int] | None:

@@ -105,6 +105,9 @@ class Pipeline:
         trainer, grpo = self._module.trainer, self._module.grpo
         if rollout_callback_of(trainer).overlap != "step":
             return False
+        epochs, batches = trainer.max_epochs, trainer.num_training_batches
+        if epochs is not None and 0 <= epochs * batches <= self._module.iteration + 1:
+            return False
         steps = grpo.ppo_epochs * grpo.minibatches
         return trainer.max_steps < 0 or trainer.global_step + steps < trainer.max_steps
 

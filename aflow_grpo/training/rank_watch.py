@@ -38,6 +38,8 @@ _NOTICE_S = 2.0
 """A dead child's partners see its closed connection, or its bad news, within this time."""
 _LAST_S = 30.0
 """What has not ended so long after it should have is killed."""
+_DRAIN_S = 600.0
+"""The same at the end of a healthy run: a child may wait for answers that are paid for."""
 
 
 class RankWatch(L.Callback):
@@ -140,7 +142,7 @@ class RankWatch(L.Callback):
 
     def _join_children(self) -> None:
         """All went well here: so it should there."""
-        self._wait_for_children(_LAST_S)
+        self._wait_for_children(_DRAIN_S)
         self._kill_children()
         self._note_losses()
 

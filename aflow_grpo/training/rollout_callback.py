@@ -142,7 +142,8 @@ class RolloutCallback(L.Callback):
         backend = getattr(policy, "backend", None)
         if isinstance(backend, ServedBackend):
             opened.stack.push_async_callback(backend.aclose)
-            backend.connect(run, Path(trainer.default_root_dir))
+            with ranks.together():
+                backend.connect(run, Path(trainer.default_root_dir))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Close everything."""

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.grpo.presets import LossSettings
+from aflow_grpo.grpo.presets import LossSettings, resolve
 from aflow_grpo.training.demonstrations import DemonstrationSettings
 from aflow_grpo.training.guard import GuardSettings
+from aflow_grpo.training.ranks import TOLD
 
 __all__ = ["EvaluationSettings", "GRPOSettings", "OptimizerSettings"]
 
@@ -48,6 +49,12 @@ class GRPOSettings:
         _at_least("model.grpo.group_size", self.group_size, 2)
         for name in ("ppo_epochs", "minibatches", "micro_batch_size", "sample_batch_size"):
             _at_least(f"model.grpo.{name}", getattr(self, name), 1)
+        shown = self.demonstrations
+        if shown is not None and shown.use == "member" and resolve(self.loss).correction == "off":
+            raise ConfigError(
+                "model.grpo.demonstrations.use=member needs the importance correction, and "
+                "model.grpo.loss.correction=off switches it off. Set auto, or use: auxiliary."
+            )
         _at_least("model.grpo.gradient_clip", self.gradient_clip, 0)
         _at_least("model.grpo.max_idle_steps", self.max_idle_steps, 1)
 
@@ -58,11 +65,13 @@ class GRPOSettings:
             ConfigError: There were as many.
         """
         if idle_steps >= self.max_idle_steps:
-            raise ConfigError(
+            error = ConfigError(
                 f"{idle_steps} iterations in a row had equal rewards within every group, so "
                 "nothing can be learned (model.grpo.max_idle_steps). Raise model.grpo.group_size, "
                 "start from a policy that sometimes succeeds, or use easier problems."
             )
+            error.add_note(TOLD)  # every rank counts the same iterations
+            raise error
 
 
 @dataclass(frozen=True)

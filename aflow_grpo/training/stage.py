@@ -25,7 +25,10 @@ class RewardStage:
         self._direct_rates: list[float] = []
 
     def current(self, settings: RewardSettings, step: int) -> Stage:
-        """The stage of training step `step`, counted from 0; remembers a change.
+        """The stage of training step `step`, counted from 0.
+
+        A step may be asked about before the one that precedes it has been made: a change that
+        comes with the number of steps is remembered by `observe`, once it has been.
 
         Args:
             settings: Where training starts, and when it changes.
@@ -34,14 +37,14 @@ class RewardStage:
         if settings.stage == "full" or self._switched:
             return "full"
         schedule = settings.schedule
-        by_step = schedule.full_from_step is not None and step >= schedule.full_from_step
+        if schedule.full_from_step is not None and step >= schedule.full_from_step:
+            return "full"
         recent = self._direct_rates[-schedule.over_steps :]
-        by_rate = (
+        self._switched = (
             schedule.full_from_direct_rate is not None
             and len(recent) == schedule.over_steps
             and fmean(recent) >= schedule.full_from_direct_rate
         )
-        self._switched = by_step or by_rate
         return "full" if self._switched else "structure"
 
     def observe(
@@ -58,6 +61,7 @@ class RewardStage:
         Returns:
             The metric of that step.
         """
+        self._switched |= stage == "full" != settings.stage
         counted = [rollout for rollout in rollouts if not rollout.masked]
         if counted and stage == "structure":
             self._direct_rates.append(fmean(float(r.execution.direct) for r in counted))

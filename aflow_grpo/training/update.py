@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from aflow_grpo.grpo.advantages import group_advantages, silent_groups, zero_variance_share
-from aflow_grpo.grpo.losses import LossInputs, grpo_loss, loss_normaliser
+from aflow_grpo.grpo.losses import OF_ALL, LossInputs, grpo_loss, loss_normaliser
 from aflow_grpo.records import Rollout
 from aflow_grpo.seeds import derive_seed
 from aflow_grpo.training.demonstrations import Demonstration, imitation_loss
@@ -116,23 +116,32 @@ class _Row(NamedTuple):
 
 def _gathered(
     ranks: Ranks, rollouts_B: Sequence[Rollout], members: Sequence[Demonstration]
-) -> tuple[list[_Row], int]:
-    """All ranks' rollouts and members besides, rank by rank, and where this rank's begin."""
-    mine = [
+) -> tuple[list[_Row], list[int]]:
+    """All ranks' rollouts, then all ranks' members besides; and the places of this rank's.
+
+    The order is that of one process, so that mini-batches are the same on any number of ranks.
+    """
+    drawn = [
         _Row(r.reward.total, r.group, not r.masked, c.finished, len(c.token_ids))
         for r in rollouts_B
         for c in [r.completion]
     ]
-    mine += [
+    shown = [
         _Row(d.reward, d.group, True, True, len(d.completion.token_ids), d.weight) for d in members
     ]
-    rows: list[_Row] = []
-    first = groups = 0
-    for rank, theirs in enumerate(ranks.gather(mine)):
-        first = len(rows) if rank == ranks.rank else first
-        rows += [row._replace(group=groups + row.group) for row in theirs]
+    everybody = ranks.gather((drawn, shown))
+    first_group, groups = [], 0
+    for theirs, _ in everybody:
+        first_group.append(groups)
         groups += max((row.group for row in theirs), default=-1) + 1
-    return rows, first
+    rows: list[_Row] = []
+    places: list[int] = []
+    for part in (0, 1):
+        for rank, parts in enumerate(everybody):
+            if rank == ranks.rank:
+                places += range(len(rows), len(rows) + len(parts[part]))
+            rows += [row._replace(group=first_group[rank] + row.group) for row in parts[part]]
+    return rows, places
 
 
 class _Update:
@@ -153,7 +162,7 @@ class _Update:
         )
         members = [d for d in demonstrations if d.use == "member"]
         self._imitated = [d for d in demonstrations if d.use == "auxiliary"]
-        rows, first = _gathered(self.ranks, rollouts_B, members)
+        rows, places = _gathered(self.ranks, rollouts_B, members)
         self.lengths = [row.length for row in rows]
         self._shown = {n for n, row in enumerate(rows) if row.shown is not None}
         counts = self.ranks.gather(
@@ -163,7 +172,7 @@ class _Update:
         self.demonstrations = len(self._shown) + sum(count for count, _ in counts)
         self.workflows = len(rows) - len(self._shown)
         completions = [r.completion for r in rollouts_B] + [d.completion for d in members]
-        self._completions = {first + b: c for b, c in enumerate(completions)}
+        self._completions = dict(zip(places, completions, strict=True))
         self._old: dict[int, Tensor] = {}
         self._reference: dict[int, Tensor] = {}
         valid_N = torch.tensor([row.valid for row in rows], dtype=torch.bool)
@@ -219,8 +228,8 @@ class _Update:
         for index, micro in enumerate(micros):
             with self._no_sync(last=index + 1 == len(micros)):
                 found = self._backward(micro, normaliser)
-            share = sum(self.lengths[n] for n in micro) / max(1, sum(lengths))
             for name, value in found.items():
+                share = self._tokens(micro, name) / max(1, self._tokens(rows, name))
                 if name == _LARGEST:
                     metrics[name] = max(metrics.get(name, 0.0), value)
                 else:
@@ -233,6 +242,10 @@ class _Update:
         check_finite(metrics[_NORM], "gradient norm", module)
         _count_step(module)
         return metrics
+
+    def _tokens(self, rows: Sequence[int], name: str) -> int:
+        """Over how many tokens of `rows` the metric `name` is a mean."""
+        return sum(self.lengths[n] for n in rows if name in OF_ALL or n not in self._shown)
 
     def _imitate(self) -> None:
         """Add the gradients of the demonstrations' likelihood; the ranks' come together later."""
@@ -276,7 +289,7 @@ class _Update:
         scored = policy.score(completions, with_entropy=True)
         like_BT = scored.logprobs_BT.detach()
         sampler = None
-        if self._corrected or not self._shown.isdisjoint(micro):
+        if self._corrected or self._shown:  # in every micro-batch or none: its mean is reported
             sampler = {n: self._sampler_logprobs(n) for n in micro}
         reference = self._reference if loss.kl_coef > 0 else None
         outputs = grpo_loss(
