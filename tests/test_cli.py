@@ -119,6 +119,16 @@ def test_every_run_says_how_operator_code_was_confined_and_what_is_trained(judge
     assert policies == ["tiny (qwen2, float32): 100.00 % of 0.87 M parameters trained"] * 3
 
 
+def test_every_run_says_which_numbers_its_loss_came_to(judged: Path) -> None:
+    """The settings say null where the preset decides."""
+    with sqlite3.connect(judged / "mlflow.db") as database:
+        found = set(database.execute("select key, value from params where key like 'objective.%'"))
+    assert {
+        ("objective.preset", "default"), ("objective.clip_high", "0.2"),
+        ("objective.entropy_coef", "0.01"), ("objective.advantage_scale", "group_std"),
+    } <= found  # fmt: skip
+
+
 def test_the_checkpoint_is_not_changed_by_judging_it(judged: Path) -> None:
     assert checkpoint_of(judged)["aflow_grpo"]["iteration"] == 1
     assert os.listdir(judged / "checkpoints") == ["last.ckpt"]

@@ -26,6 +26,7 @@ from lightning.pytorch.cli import SaveConfigCallback
 from lightning.pytorch.loggers import Logger, MLFlowLogger
 from lightning.pytorch.trainer.states import TrainerFn
 
+from aflow_grpo.grpo.objective import Objective
 from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Rollout, to_dict
 from aflow_grpo.training.following import RunFollower
@@ -299,8 +300,7 @@ class ConfigArtifact(SaveConfigCallback):
             return
         self.save_config(trainer, pl_module, stage)
         if isinstance(trainer.logger, RunLogger):
-            _tag_policy(trainer.logger, pl_module)
-            _tag_sandbox(trainer.logger, trainer.callbacks)  # type: ignore[attr-defined]
+            _log_what_is(trainer.logger, trainer, pl_module)
 
     def save_config(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Write ``config/<verb>.yaml`` and the parameters to the run."""
@@ -314,16 +314,14 @@ class ConfigArtifact(SaveConfigCallback):
         logger.log_settings(settings)
 
 
-def _tag_policy(logger: RunLogger, module: L.LightningModule) -> None:
-    """What writes and the share of it that is trained, as the tag ``aflow_grpo.policy``."""
-    policy = getattr(module, "policy", None)
+def _log_what_is(logger: RunLogger, trainer: L.Trainer, module: L.LightningModule) -> None:
+    """What the settings came to: policy and sandbox as tags, the loss in numbers as parameters."""
+    policy, objective = getattr(module, "policy", None), getattr(module, "objective", None)
     if isinstance(policy, BasePolicy):
         logger.experiment.set_tag(logger.run_id, "aflow_grpo.policy", policy.describe())
-
-
-def _tag_sandbox(logger: RunLogger, callbacks: Sequence[L.Callback]) -> None:
-    """How operator-written code was confined, as the tag ``aflow_grpo.sandbox``."""
-    for callback in callbacks:
+    if isinstance(objective, Objective):
+        logger.log_settings({"objective": objective.settings()})
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
         if isinstance(callback, RolloutCallback):
             logger.experiment.set_tag(logger.run_id, "aflow_grpo.sandbox", callback.sandbox_mode)
 
