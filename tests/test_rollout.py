@@ -311,6 +311,69 @@ def test_the_deadline_counts_from_the_last_submission(silent_tier: Tier) -> None
     assert seconds >= 0.5
 
 
+def test_the_deadline_does_not_run_while_an_earlier_batch_has_the_slots(silent_tier: Tier) -> None:
+    async def batches() -> list[list[Rollout]]:
+        async with opened(silent_tier) as world:
+            settings = RolloutSettings(concurrency=1, deadline_s=1.0)
+            scorers = ScorerSet(world.sandbox)
+            engine = RolloutEngine(world.executor, scorers, RewardSettings(), settings)
+            earlier = requests_for(MATH[:1], ASKS)
+            return await asyncio.gather(
+                engine.run(earlier), engine.run(requests_for(MATH[1:2], KNOWS, ASKS))
+            )
+
+    statuses = [[r.execution.status for r in rollouts] for rollouts in asyncio.run(batches())]
+    # The second batch has the time to itself that the first one took, and then no more of it.
+    assert statuses == [[Status.UNAVAILABLE], [Status.OK, Status.UNAVAILABLE]]
+
+
+class _BrokenFor(ScorerSet):
+    """Broken for the first problem alone, or for all others."""
+
+    broken_for_first = True
+
+    async def score(self, problem: Problem, answer: str | None) -> Score:
+        if (problem == MATH[0]) == self.broken_for_first:
+            raise ZeroDivisionError("a bug of ours")
+        return await super().score(problem, answer)
+
+
+def test_a_batch_that_a_bug_has_ended_is_in_nobodys_way(silent_tier: Tier) -> None:
+    async def batches() -> list[Rollout]:
+        async with opened(silent_tier) as world:
+            settings = RolloutSettings(concurrency=1)
+            engine = RolloutEngine(
+                world.executor, _BrokenFor(world.sandbox), RewardSettings(), settings
+            )
+            earlier = asyncio.create_task(engine.run(requests_for(MATH[:1], KNOWS, ASKS)))
+            later = asyncio.create_task(engine.run(requests_for(MATH[1:2], KNOWS)))
+            with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+                await asyncio.wait_for(earlier, 30)
+            return await asyncio.wait_for(later, 30)
+
+    assert [r.execution.status for r in asyncio.run(batches())] == [Status.OK]
+
+
+def test_a_bug_ends_a_batch_at_once_that_waits_for_an_earlier_one(silent_tier: Tier) -> None:
+    class Broken(_BrokenFor):
+        broken_for_first = False
+
+    async def batches() -> None:
+        async with opened(silent_tier) as world:
+            engine = RolloutEngine(world.executor, Broken(world.sandbox), RewardSettings())
+            before = asyncio.all_tasks()
+            earlier = asyncio.create_task(engine.run(requests_for(MATH[:1], ASKS)))
+            later = asyncio.create_task(engine.run(requests_for(MATH[1:2], ASKS, KNOWS)))
+            with pytest.raises(ZeroDivisionError, match="a bug of ours"):
+                await asyncio.wait_for(later, 30)
+            assert not earlier.done(), "its call takes minutes, and so may it"
+            earlier.cancel()
+            await world.client.aclose()
+            assert await leftovers(before) == []
+
+    asyncio.run(batches())
+
+
 def test_a_bug_ends_a_batch_that_is_still_being_submitted(silent_tier: Tier) -> None:
     async def batch() -> None:
         async with opened(silent_tier) as world:

@@ -209,6 +209,44 @@ def test_metrics_without_reference_and_entropy():
     )
 
 
+def test_metrics_are_of_the_policys_own_tokens_and_the_correction_of_all():
+    # The second row was given instead of drawn. Its ratio is clipped and limited, its entropy and
+    # its distance from the reference are large; rho is 1 there, and 2 in the first row.
+    mask = torch.tensor([[1, 1, 0], [1, 1, 1]], dtype=torch.bool)
+    ratios = [[1.0, 2.0, 7.0], [9.0, 9.0, 9.0]]
+    half = math.log(0.5)
+    away = torch.tensor([[0.0], [1.0]], dtype=torch.float64)
+    inputs = inputs_of(
+        ratios,
+        [1.0, 1.0],
+        mask,
+        ref_logprobs_BT=torch.tensor(ratios, dtype=torch.float64).log() + away,
+        entropy_BT=torch.tensor([[0.5, 1.5, 9.0], [4.0, 4.0, 4.0]], dtype=torch.float64),
+        sampler_logprobs_BT=torch.tensor([[half] * 3, [0.0] * 3], dtype=torch.float64),
+        off_policy_B=torch.tensor([False, True]),
+    )
+    config = LossConfig(kl_coef=0.1, correction_cap=1.5, log_ratio_limit=2.0)
+    found = grpo_loss(inputs, config, normaliser=1.0).metrics
+    own = {"clip_fraction": 0.5, "ratio_mean": 1.5, "ratio_max": 2.0, "log_ratio_limited": 0.0}
+    assert {name: found[name] for name in own} == pytest.approx(own)
+    assert found["kl"] == pytest.approx(0.0)
+    assert found["entropy"] == pytest.approx(1.0)
+    assert found["correction_capped"] == pytest.approx(2 / 5)
+    assert found["correction_mean"] == pytest.approx((2 * 1.5 + 3 * 1.0) / 5)
+
+
+def test_metrics_of_a_micro_batch_without_a_token_of_the_policys_own_are_zero():
+    inputs = inputs_of(
+        [[2.0]],
+        [1.0],
+        sampler_logprobs_BT=torch.zeros(1, 1, dtype=torch.float64),
+        off_policy_B=torch.tensor([True]),
+    )
+    found = grpo_loss(inputs, LossConfig(), normaliser=1.0).metrics
+    assert found.pop("correction_mean") == 1.0 and found.pop("correction_capped") == 0.0
+    assert set(found.values()) == {0.0}
+
+
 @pytest.mark.parametrize("aggregation", ["sequence_mean", "token_mean", "constant"])
 def test_a_row_without_tokens_changes_nothing(aggregation):
     config = LossConfig(aggregation=aggregation, max_length=4)

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from aflow_grpo.grpo.presets import LossSettings
 from aflow_grpo.policy import Policy, SamplingSettings
 from aflow_grpo.records import Completion, Rollout, Status
+from aflow_grpo.training.demonstrations import Demonstration, DemonstrationSettings
 from aflow_grpo.training.module import GRPOModule
 from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
@@ -33,6 +34,12 @@ CASES: dict[str, dict[str, Any]] = {
     "batch_std": {"loss": LossSettings(advantage_scale="batch_std", entropy_coef=0.01)},
     "minibatches": {"loss": LossSettings(entropy_coef=0.01), "ppo_epochs": 2, "minibatches": 2},
     "micro_batches": {"loss": LossSettings(entropy_coef=0.01), "micro_batch_size": 2},
+    "demonstrations": {
+        "loss": LossSettings(entropy_coef=0.01),
+        "demonstrations": DemonstrationSettings(use="member"),
+        "minibatches": 2,
+        "micro_batch_size": 2,
+    },
 }
 """Name -> settings of `model.grpo`."""
 
@@ -89,7 +96,11 @@ class _Updating(GRPOModule):
         whole = self.batches[self.iteration]
         first = self.trainer.global_rank * GROUPS // self.trainer.world_size
         share = own_share(whole, Ranks.of(self.trainer)).items
-        report = update_policy(self, [replace(r, group=r.group - first) for r in share])
+        report = update_policy(
+            self,
+            [replace(r, group=r.group - first) for r in share],
+            demonstrations=self._shown(whole, range(first, first + len(share) // MEMBERS)),
+        )
         weights = torch.cat([p.detach().flatten() for p in self.policy.parameters()])
         self.found.append(
             {"metrics": report.metrics, "gradient": self.gradient, "weights": weights}
@@ -100,6 +111,18 @@ class _Updating(GRPOModule):
         with torch.no_grad():
             for parameter, value in zip(self.policy.parameters(), self.start, strict=True):
                 parameter.copy_(value)
+
+    def _shown(self, whole: Sequence[Rollout], groups: range) -> list[Demonstration]:
+        """Two for the first half's groups and one for the second's, where there are any."""
+        if self.grpo.demonstrations is None:
+            return []
+        found = []
+        for group in (0, 1, 2):
+            given = whole[group * MEMBERS + 1].completion
+            if group in groups:
+                given = replace(given, logprobs=(0.0,) * len(given.token_ids))
+                found.append(Demonstration(given, group - groups.start, 9.0, 0.5, "member"))
+        return found
 
     def on_before_optimizer_step(self, optimizer: Any) -> None:
         """The gradient of the last step, over all ranks."""

@@ -136,6 +136,28 @@ def test_an_unlikely_demonstration_weighs_as_much_as_the_policy_likes_it(
     assert weights == pytest.approx([expected, 1.0], abs=1e-4)
 
 
+def test_the_figures_are_the_policys_own_and_independent_of_micro_batches(
+    completions: list[Completion],
+) -> None:
+    own = [
+        replace(r, reward=replace(r.reward, total=float(member)))
+        for member, r in enumerate(failing(completions))
+    ]
+    given = replace(completions[4], logprobs=(0.0,) * len(completions[4].token_ids))
+    shown = Demonstration(given, group=0, reward=9.0, weight=1.0, use="member")
+    reports = [updated(own, shown, micro_batch_size=size).report for size in (1, 3, 5)]
+    assert all(report is not None for report in reports)
+    figures = [report.metrics for report in reports if report is not None]
+    for other in figures[:-1]:
+        assert other == pytest.approx(figures[-1], rel=1e-4)
+    assert figures[-1]["train/correction_mean"] < 1 - 1e-3, "otherwise every size would agree"
+    alone = updated(own).report
+    assert alone is not None
+    for name in ("entropy", "ratio_mean", "ratio_max", "clip_fraction", "workflows"):
+        key = f"train/{name}"
+        assert figures[-1][key] == pytest.approx(alone.metrics[key], rel=1e-5), name
+
+
 # Whole fits
 
 BRIEF = {

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import lightning as L
 import pytest
 import torch
 from trainer_runs import assert_equal_checkpoints, checkpoint_of, run_verb, write_settings
 
-from aflow_grpo.errors import ConfigError
+from aflow_grpo.errors import ConfigError, DivergedError
 from aflow_grpo.policy import Policy
 from aflow_grpo.policy.base import OnWritten
 from aflow_grpo.records import Completion, VisibleProblem
-from aflow_grpo.training.guard import GuardSettings, TrainingGuard, Validity
+from aflow_grpo.training.guard import GuardSettings, TrainingGuard, Validity, check_finite
+from aflow_grpo.training.module import GRPOModule
+from aflow_grpo.training.ranks import TOLD
 from aflow_grpo.workflow.policy_prompt import good_example
 
 GONE_WRONG = 4
@@ -178,6 +182,27 @@ def collapses(shares: Sequence[float], **settings: Any) -> list[int]:
 def test_when_validity_has_collapsed(shares: Sequence[float], expected: list[int]) -> None:
     assert collapses(shares) == expected
     assert collapses(shares, min_valid_share_of_best=None) == []
+
+
+def test_what_a_checkpoint_holds_takes_the_place_of_what_was_there() -> None:
+    validity = Validity(GuardSettings(over_iterations=3))
+    state = {"shares": [1.0, 0.5], "best": 0.75}
+    for _ in range(2):
+        validity.load_state_dict(state)
+        assert validity.state_dict() == state
+    validity.load_state_dict({})
+    assert validity.state_dict() == {"shares": [], "best": 0.0}
+
+
+def test_what_every_rank_finds_out_the_first_one_speaks_of(tmp_path: Path) -> None:
+    """The norms are those of all ranks: see `Ranks.together`, whose note this is."""
+    module = GRPOModule(Policy("tiny"))
+    module.trainer = L.Trainer(
+        accelerator="cpu", logger=False, enable_checkpointing=False, default_root_dir=tmp_path
+    )
+    with pytest.raises(DivergedError, match="the gradient norm is nan in iteration 1") as caught:
+        check_finite(math.nan, "gradient norm", module)
+    assert caught.value.__notes__ == [TOLD]
 
 
 def test_a_fall_begins_half_way_to_the_limit() -> None:

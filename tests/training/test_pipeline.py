@@ -83,6 +83,17 @@ def test_another_overlap_uses_it_up_and_goes_on_in_its_own_way(
     assert checkpoint_of(root)["aflow_grpo"]["written_ahead"] == {}
 
 
+def test_nothing_is_written_ahead_of_the_last_epochs_end(tmp_path: Path) -> None:
+    """Whatever ends a run first: its optimiser steps, or its epochs of so many batches."""
+    settings = settings_of(
+        tmp_path, trainer__max_steps=100, trainer__max_epochs=1, trainer__limit_train_batches=2
+    )
+    root = new_root(tmp_path / "run")
+    assert fit(settings, root) == 0
+    assert lags(root) == {1: 0, 2: 1}
+    assert checkpoint_of(root)["aflow_grpo"]["written_ahead"] == {}
+
+
 def test_nothing_is_written_ahead_of_an_iteration_that_may_be_the_last(tmp_path: Path) -> None:
     """Two optimiser steps an iteration, five in all: whether a fourth comes is not known before."""
     settings = settings_of(tmp_path, trainer__max_steps=5, model__grpo__minibatches=2)

@@ -1,9 +1,17 @@
 """Settings refuse nonsense in the words of the config key; the schedule has worked numbers."""
 
+from dataclasses import replace
+
 import pytest
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.grpo.presets import LossSettings
+from aflow_grpo.training.demonstrations import DemonstrationSettings
+from aflow_grpo.training.ranks import TOLD
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
+
+MEMBER = DemonstrationSettings(use="member")
+UNCORRECTED = LossSettings(correction="off")
 
 
 @pytest.mark.parametrize(
@@ -12,6 +20,10 @@ from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, Optim
         (lambda: GRPOSettings(group_size=1), r"model\.grpo\.group_size=1: expected at least 2"),
         (lambda: GRPOSettings(minibatches=0), r"model\.grpo\.minibatches=0"),
         (lambda: GRPOSettings(gradient_clip=-1), r"model\.grpo\.gradient_clip=-1"),
+        (
+            lambda: GRPOSettings(loss=UNCORRECTED, demonstrations=MEMBER),
+            r"demonstrations\.use=member needs .*, and model\.grpo\.loss\.correction=off",
+        ),
         (lambda: OptimizerSettings(learning_rate=0), r"learning_rate=0: expected more than 0"),
         (lambda: OptimizerSettings(final_fraction=1.5), r"final_fraction=1\.5: expected 0 to 1"),
         (lambda: EvaluationSettings(samples=-1), r"model\.evaluation\.samples=-1"),
@@ -20,6 +32,20 @@ from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, Optim
 def test_nonsense_is_refused_by_name(make: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         make()  # type: ignore[operator]
+
+
+def test_without_a_correction_demonstrations_may_be_auxiliary() -> None:
+    auxiliary = replace(MEMBER, use="auxiliary")
+    assert GRPOSettings(loss=UNCORRECTED, demonstrations=auxiliary).demonstrations == auxiliary
+    assert GRPOSettings(demonstrations=MEMBER).demonstrations == MEMBER
+
+
+def test_every_rank_counts_idle_steps_and_the_first_one_speaks_of_them() -> None:
+    settings = GRPOSettings(max_idle_steps=2)
+    settings.check_idle(1)
+    with pytest.raises(ConfigError, match="2 iterations in a row had equal rewards") as caught:
+        settings.check_idle(2)
+    assert caught.value.__notes__ == [TOLD]
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,18 @@ def test_the_stage_changes_once_at_the_step_or_the_rate(
     assert stages(settings(**schedule), batches) == expected
 
 
+def test_asking_about_a_later_step_changes_nothing() -> None:
+    """A step whose workflows are written ahead, but which a stopped run then does not make."""
+    stage, chosen = RewardStage(), settings(full_from_step=2)
+    assert [stage.current(chosen, step)[0] for step in (5, 2, 1, 0)] == ["f", "f", "s", "s"]
+    stage.observe(chosen, ALL, "structure")
+    assert stage.state_dict() == {"switched": False, "direct_rates": [1.0]}
+    # Once such a step has been made, there is no way back.
+    stage.observe(chosen, ALL, "full")
+    assert stage.state_dict() == {"switched": True, "direct_rates": [1.0]}
+    assert stage.current(settings(), 0) == "full"
+
+
 def test_full_from_the_start_keeps_no_state() -> None:
     chosen = replace(settings(full_from_step=3), stage="full")
     assert stages(chosen, [ALL] * 2) == "ff"
@@ -158,3 +170,23 @@ def test_a_stopped_run_changes_its_stage_at_the_same_step(tmp_path: Path) -> Non
     assert [found["train/reward_stage", step] for step in (1, 2, 3, 4)] == [0, 0, 1, 1]
     assert metrics_of(stopped) == found
     assert journaled_calls(straight) > 0
+
+
+def test_a_run_stopped_while_it_wrote_ahead_is_still_in_its_own_stage(tmp_path: Path) -> None:
+    config = write_settings(
+        tmp_path,
+        **STRUCTURE,
+        **{
+            "rollout.overlap": "step",
+            "trainer.max_steps": 2,
+            "rollout.reward.schedule.full_from_step": 1,
+        },
+    )
+    root = new_root(tmp_path / "run")
+    init = "{iteration: 0, moment: writing, count: 12}"  # of 8 of the first step, 8 of the second
+    interrupt = f"[{{class_path: trainer_runs.Interrupt, init_args: {init}}}]"
+    assert fit(root, config, f"--trainer.callbacks={interrupt}") == INTERRUPTED
+    assert checkpoint_of(root)["aflow_grpo"]["reward_stage"]["switched"] is False
+    assert fit(root, config, "--ckpt_path=last") == 0
+    found = metrics_of(root)
+    assert [found["train/reward_stage", step] for step in (1, 2)] == [0, 1]
