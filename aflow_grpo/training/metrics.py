@@ -30,7 +30,8 @@ in ``status/unavailable`` and in nothing else.
 | ``length/context_cut`` | share of prompts that hold only part of their problem's context |
 | ``valid_rate_greedy`` (``/domain``) | structural check: share valid as written, not executed |
 
-The update (`update.py`) adds these, under ``train/`` only.
+The update (`update.py`) adds these, under ``train/`` only; tokens are the policy's own, not those
+of demonstrations.
 
 | name | meaning |
 |---|---|
@@ -45,7 +46,7 @@ The update (`update.py`) adds these, under ``train/`` only.
 | ``policy_lag`` | updates between the policy that wrote them and the one that learns |
 
 Where the sampler's log-probs are corrected for, ``train/correction_mean`` is the mean importance
-weight and ``train/correction_capped`` the share of tokens at `correction_cap`.
+weight and ``train/correction_capped`` the share of tokens at `correction_cap`, of all tokens.
 With `zero_variance: resample`, ``train/resampled_groups`` is how many were replaced for want of a
 signal.
 With `grpo.demonstrations`, ``train/demonstrations`` is how many groups got one.
