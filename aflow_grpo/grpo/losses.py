@@ -135,11 +135,7 @@ def grpo_loss(inputs: LossInputs, config: LossConfig, *, normaliser: float) -> L
     """
     _check(inputs, config)
     mask_BT = inputs.mask_BT.bool()
-    log_ratio_BT = _within(mask_BT, inputs.logprobs_BT - inputs.old_logprobs_BT)
-    if config.ratio == "sequence":
-        lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)
-        log_ratio_BT = (log_ratio_BT.sum(1, keepdim=True) / lengths_B1).expand_as(mask_BT)
-    limit = config.log_ratio_limit
+    log_ratio_BT, limit = _log_ratios(inputs, mask_BT, config), config.log_ratio_limit
     ratio_BT = log_ratio_BT.clamp(-limit, limit).exp()
     clipped_BT = ratio_BT.clamp(1 - config.clip_low, 1 + config.clip_high)
     advantages_B1 = inputs.advantages_B.to(ratio_BT.dtype).unsqueeze(1)
@@ -185,6 +181,15 @@ def grpo_loss(inputs: LossInputs, config: LossConfig, *, normaliser: float) -> L
 def _within(mask_BT: Tensor, values_BT: Tensor) -> Tensor:
     """0 outside the mask, in value and in gradient, whatever stands there."""
     return torch.where(mask_BT, values_BT, values_BT.new_zeros(()))
+
+
+def _log_ratios(inputs: LossInputs, mask_BT: Tensor, config: LossConfig) -> Tensor:
+    """log π - log π_old of each token, or the mean of its sequence; 0 outside the mask."""
+    of_tokens_BT = _within(mask_BT, inputs.logprobs_BT - inputs.old_logprobs_BT)
+    if config.ratio == "token":
+        return of_tokens_BT
+    lengths_B1 = mask_BT.sum(1, keepdim=True).clamp(min=1)
+    return (of_tokens_BT.sum(1, keepdim=True) / lengths_B1).expand_as(mask_BT)
 
 
 def _kl(d_BT: Tensor, ratio_BT: Tensor, config: LossConfig) -> Tensor:

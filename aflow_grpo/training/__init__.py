@@ -2,9 +2,12 @@
 
 | module | holds |
 |---|---|
-| `module`, `update` | the LightningModule; one GRPO update |
+| `module`, `judging`, `update` | the LightningModule; its evaluations; one GRPO update |
+| `guard`, `demonstrations` | when training has gone wrong; verified workflows that join an update |
 | `datamodule` | problem sets, endless proportional batches |
-| `rollout_callback`, `open_run`, `event_loop`, `collect` | executing workflows for a step |
+| `rollout_callback`, `open_run`, `event_loop` | what executes workflows, opened and closed |
+| `collect`, `running`, `pipeline` | writing and executing at once; which batch is written when |
+| `written`, `resampling` | workflows in a checkpoint; other groups for those without a signal |
 | `storing` | every rollout to the journal |
 | `traces`, `trace_spans`, `trace_store` | sampled rollouts as MLflow traces |
 | `outage`, `spending`, `preflight`, `forecast` | when nobody answers; what a run will cost |
@@ -13,7 +16,7 @@
 | `launched`, `rank_watch` | which rank this is; how all of them end |
 | `run_directory`, `checkpoint` | one process per directory; boundaries, atomic files |
 | `interrupts` | Ctrl-C and SIGTERM |
-| `metrics`, `tracking` | every metric name; the run in MLflow |
+| `metrics`, `tracking`, `repeated` | every metric name; the run in MLflow, no step twice |
 | `progress`, `report` | what a person sees |
 | `settings` | what a user sets under `model:` |
 """
