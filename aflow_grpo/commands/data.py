@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import Namespace
 
 from aflow_grpo.commands.measure import MeasureSettings, measure, render_costs
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.catalogue import CATALOGUE, benchmark
 from aflow_grpo.data.describe import describe, faults_of, printable, render
 from aflow_grpo.data.generate import generate_sample
@@ -32,12 +33,10 @@ _LISTED = 10
 
 def run_data(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit code: 0 done, 1 `check` found faults, 2 wrong settings."""
-    parser = ArgumentParser(
-        prog="aflow-grpo data", description="Data sets made, checked and shown."
-    )
+    parser = VerbParser(prog="aflow-grpo data", description="Data sets made, checked and shown.")
     commands = parser.add_subcommands(dest="what", required=True)
     for name, (text, options, _) in _VERBS.items():
-        sub = ArgumentParser(description=text)
+        sub = VerbParser(description=text)
         options(sub)
         commands.add_subcommand(name, sub, help=text)
     given = parser.instantiate(parser.parse_args(list(arguments)))
@@ -49,7 +48,7 @@ def run_data(arguments: Sequence[str]) -> int:
         return 2
 
 
-def _bad_row_option(parser: ArgumentParser) -> None:
+def _bad_row_option(parser: VerbParser) -> None:
     parser.add_argument(
         "--on_bad_row",
         type=OnBadRow,
@@ -58,7 +57,7 @@ def _bad_row_option(parser: ArgumentParser) -> None:
     )
 
 
-def _prepare_options(parser: ArgumentParser) -> None:
+def _prepare_options(parser: VerbParser) -> None:
     known = ", ".join(CATALOGUE)
     parser.add_argument("names", nargs="+", help=f"{known}; or their names on the hub.")
     parser.add_argument(
@@ -139,7 +138,7 @@ def _leak_lines(report: LeakReport) -> list[str]:
     return lines
 
 
-def _sample_options(parser: ArgumentParser) -> None:
+def _sample_options(parser: VerbParser) -> None:
     parser.add_argument("--output_dir", type=Path, default=Path("data/sample"))
     parser.add_argument("--train", type=int, default=1000, help="Problems to train on.")
     parser.add_argument("--val", type=int, default=100, help="Problems to validate on.")
@@ -174,7 +173,7 @@ def _sample(given: Namespace) -> int:
     return 0
 
 
-def _check_options(parser: ArgumentParser) -> None:
+def _check_options(parser: VerbParser) -> None:
     parser.add_argument("files", nargs="+", help="Files to check.")
     parser.add_argument(
         "--dataset", type=str, default="jsonl", help="Their format: jsonl, or a benchmark's name."
@@ -246,7 +245,7 @@ def _listed(what: str, found: Sequence[str]) -> bool:
     return bool(found)
 
 
-def _describe_options(parser: ArgumentParser) -> None:
+def _describe_options(parser: VerbParser) -> None:
     parser.add_argument("--config", action="config", help="A YAML file with any of these options.")
     parser.add_argument(
         "sources", nargs="+", help="Files, or names of benchmarks that are in AFLOW_GRPO_DATA."
@@ -303,7 +302,7 @@ def _named(name: str, given: Namespace) -> Sequence[Problem]:
     return [p for i in from_folder(entry, folder, given.on_bad_row)[1] for p in i.problems]
 
 
-_VERBS: Mapping[str, tuple[str, Callable[[ArgumentParser], None], Callable[[Namespace], int]]] = {
+_VERBS: Mapping[str, tuple[str, Callable[[VerbParser], None], Callable[[Namespace], int]]] = {
     "prepare": (
         "Benchmarks into train, val and test: near-duplicates together, leaks removed.",
         _prepare_options,

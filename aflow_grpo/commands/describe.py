@@ -11,8 +11,7 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 
-from jsonargparse import ArgumentParser
-
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.grpo.objective import KEY
 from aflow_grpo.grpo.presets import PRESETS
@@ -22,12 +21,12 @@ __all__ = ["run_describe"]
 
 def run_describe(arguments: Sequence[str]) -> int:
     """Run the verb; returns the exit code: 0 done, 2 an unknown name."""
-    parser = ArgumentParser(
+    parser = VerbParser(
         prog="aflow-grpo describe", description="What a named choice of the settings stands for."
     )
     commands = parser.add_subcommands(dest="what", required=True)
     for what, (text, names, _) in _DESCRIBED.items():
-        sub = ArgumentParser(description=text)
+        sub = VerbParser(description=text)
         sub.add_argument("name", help=", ".join(names))
         commands.add_subcommand(what, sub, help=text)
     given = parser.parse_args(list(arguments))

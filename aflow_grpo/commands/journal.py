@@ -14,13 +14,13 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from aflow_grpo.commands.journal_figures import By, Figures, Tally, read_figures
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
 
 __all__ = ["run_journal"]
@@ -62,8 +62,8 @@ def run_journal(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="aflow-grpo journal",
         description="Executor calls and rollouts of a run, from its journal.db; a run may be "
         "writing it meanwhile.",

@@ -19,10 +19,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.table import Table
 
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError, ConfigError, DataError
 from aflow_grpo.llm.journal_files import journal_path, journal_paths
@@ -74,8 +74,8 @@ def run_rescore(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="aflow-grpo rescore",
         description="Rewards and metrics of a run's stored rollouts under other settings. Options "
         "overlay the settings that the run had.",
@@ -114,7 +114,7 @@ def _parser() -> ArgumentParser:
     return parser
 
 
-def _settings(parser: ArgumentParser, stored: str, arguments: Sequence[str]) -> RescoreSettings:
+def _settings(parser: VerbParser, stored: str, arguments: Sequence[str]) -> RescoreSettings:
     """The settings that rollouts were stored with, overlaid by the options in `arguments`."""
     known = json.loads(stored)
     layer = {name: known[name] for name in ("reward", "scoring")}
@@ -130,7 +130,7 @@ def _settings(parser: ArgumentParser, stored: str, arguments: Sequence[str]) -> 
 
 async def _rescore(
     stores: Sequence[RolloutStore],
-    parser: ArgumentParser,
+    parser: VerbParser,
     arguments: Sequence[str],
     options: Any,
 ) -> list[_Rescored]:

@@ -12,8 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
-
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.commands.score_rows import JudgedRow, ProblemBook, read_recorded, write_judged
 from aflow_grpo.data.sources import DataSource, load_sources
 from aflow_grpo.errors import AFlowError, ConfigError
@@ -60,8 +59,8 @@ def run_score(arguments: Sequence[str]) -> int:
     return 1 if poor else 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="aflow-grpo score",
         description="Judge recorded outputs anew; docs/scoring.md lists the fields of a row.",
     )

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
-
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.catalogue import benchmark
 from aflow_grpo.data.inputs import data_folder, from_folder
 from aflow_grpo.data.sources import DATA_VARIABLE, DataSource, load_source
@@ -53,8 +52,8 @@ def run_simulate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser(
+def _parser() -> VerbParser:
+    parser = VerbParser(
         prog="aflow-grpo simulate",
         description="Serve the simulated gpt-4o-mini to any OpenAI client, until Ctrl-C.",
     )

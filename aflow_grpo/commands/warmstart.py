@@ -6,10 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from jsonargparse import ArgumentParser
 from rich.console import Console
 from rich.progress import Progress
 
+from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError
 from aflow_grpo.policy.warmstart import WarmStartReport, WarmStartSettings, warm_start
@@ -20,7 +20,7 @@ __all__ = ["run_warmstart"]
 
 def run_warmstart(arguments: Sequence[str]) -> int:
     """Run the verb and return the exit code: 0 done, 2 wrong settings."""
-    parser = ArgumentParser(
+    parser = VerbParser(
         prog="aflow-grpo warmstart",
         description="Make the tiny policy anew; the same bits on the same machine.",
     )
