@@ -3,6 +3,7 @@
 nox                  check + tests: what CI runs
 nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
+nox -s docs          the documentation as a site, in docs/_build/html
 nox -s calibration   simulated beside recorded figures; needs AFLOW_GRPO_DATA
 nox -s bench         speed figures; `-- executor`, `-- grpo`, `-- sampling` ... for one section
 """
@@ -77,6 +78,14 @@ def bench(session: nox.Session) -> None:
     """Speed figures: workflows, sandbox jobs, executor calls, policy tokens per second."""
     prepare(session)
     run(session, "python", "-m", "tests.bench", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def docs(session: nox.Session) -> None:
+    """The documentation as a site; a warning is an error."""
+    prepare(session)
+    run(session, "sphinx-build", "-W", "--keep-going", "-q", "docs", "docs/_build/html")
+    session.log(f"{ROOT}/docs/_build/html/index.html")
 
 
 @nox.session(venv_backend="none")

@@ -1,7 +1,7 @@
-"""The command line: `aflow-grpo fit | validate | test | warmstart`.
+"""The command line: `aflow-grpo VERB [options]`.
 
 Light on purpose: the first line appears, and `--help` answers, before torch is imported. The
-trainer verbs are in `cli.py` (a LightningCLI), the others in `commands/`.
+trainer verbs are in `cli.py` (a LightningCLI), the others in `commands/`; `verbs.py` lists them.
 """
 
 from __future__ import annotations
@@ -15,43 +15,15 @@ import sys
 import time
 from collections.abc import Sequence
 
+from aflow_grpo.exits import Exit
+from aflow_grpo.terminal import VERBOSITY, show_log, verbosity
 from aflow_grpo.training.interrupts import Terminated, stop_signals
 from aflow_grpo.training.launched import is_first_rank
+from aflow_grpo.verbs import TRAINER_VERBS, VERBS, usage, verb_like
 
 __all__ = ["main"]
 
-_TRAINER_VERBS = ("fit", "validate", "test")
-_COMMANDS = {
-    "data": ("data", "run_data"),
-    "describe": ("describe", "run_describe"),
-    "journal": ("journal", "run_journal"),
-    "rescore": ("rescore", "run_rescore"),
-    "score": ("score", "run_score"),
-    "simulate": ("simulate", "run_simulate"),
-    "warmstart": ("warmstart", "run_warmstart"),
-}
-"""Verb -> module in `commands/`, imported when it is asked for, and its entrance."""
-_USAGE = """usage: aflow-grpo VERB [options]
-
-  fit        train a policy             aflow-grpo fit --config configs/quickstart.yaml
-             try one step, forecast     aflow-grpo fit --config … --preflight
-  validate   judge it on data.val       aflow-grpo validate --config … --ckpt_path last
-  test       judge it on data.test      aflow-grpo test --config … --ckpt_path last
-  data       get data sets, check them  aflow-grpo data prepare gsm8k --source hub
-             sample, check, describe    aflow-grpo data describe gsm8k
-  describe   what a preset stands for   aflow-grpo describe loss dapo
-  score      judge recorded outputs,    aflow-grpo score outputs.jsonl --profile aflow
-             compare with their labels
-  journal    a run's calls, tokens      aflow-grpo journal RUN --by tier
-             and USD; export them       aflow-grpo journal RUN --parquet FOLDER
-  rescore    a run by other rewards,    aflow-grpo rescore RUN --reward.preset additive
-             without an API call
-  simulate   serve the simulated LLM    aflow-grpo simulate --port 8000
-             to any OpenAI client
-  warmstart  make the tiny policy anew  aflow-grpo warmstart --output_dir DIR
-
-aflow-grpo VERB --help lists every option of a verb."""
-
+_NAMES = [verb.name for verb in VERBS]
 _DEFAULTS = {
     # Nothing leaves the machine unasked: neither look-ups of files that are here nor statistics.
     "HF_HUB_OFFLINE": "1",
@@ -63,36 +35,50 @@ _DEFAULTS = {
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 """Environment variables that libraries read when they are imported; a user's own settings win."""
-
-EXIT_OK, EXIT_USAGE, EXIT_INTERRUPTED, EXIT_TERMINATED = 0, 2, 130, 143
+_HELP = ("-h", "--help")
+_LOUDNESS = {"--quiet": "quiet", "--debug": "debug"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb; returns the exit code.
+    """Run one verb; returns the exit code, one of `exits.Exit`."""
+    arguments = _loudness(sys.argv[1:] if argv is None else argv)
+    try:
+        return _main(arguments)
+    except BrokenPipeError:
+        # Whoever read the output has had enough, as `head` has; the interpreter's own flush at the
+        # end must not complain either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILED
 
-    0 done, 1 failed, 2 wrong usage or settings, 3 ended by a limit, 4 training has gone wrong, 130
-    interrupted (Ctrl-C), 143 terminated (SIGTERM).
-    """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        print(_USAGE)
-        return EXIT_OK if arguments else EXIT_USAGE
+
+def _main(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in _HELP:
+        print(usage())
+        return Exit.DONE if arguments else Exit.USAGE
     if arguments[0] == "--version":
         from aflow_grpo import __version__
 
         print(__version__)
-        return EXIT_OK
+        return Exit.DONE
     verb = arguments[0]
     try:
         with stop_signals(verb):
             return _run(verb, arguments)
     except KeyboardInterrupt:
-        return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
+        return _stopped(verb, "interrupted", Exit.INTERRUPTED)
     except Terminated:
-        return _stopped(verb, "terminated", EXIT_TERMINATED)
+        return _stopped(verb, "terminated", Exit.TERMINATED)
 
 
-def _stopped(verb: str, how: str, code: int) -> int:
+def _loudness(arguments: Sequence[str]) -> list[str]:
+    """The arguments less `--quiet` and `--debug`, which child processes are to know too."""
+    for argument in arguments:
+        if argument in _LOUDNESS:
+            os.environ[VERBOSITY] = _LOUDNESS[argument]
+    return [argument for argument in arguments if argument not in _LOUDNESS]
+
+
+def _stopped(verb: str, how: str, code: Exit) -> int:
     if is_first_rank():
         print(f"\naflow-grpo {verb}: {how}.", file=sys.stderr)
     return code
@@ -103,25 +89,37 @@ def _run(verb: str, arguments: list[str]) -> int:
         # `data prepare --source hub` is the user's wish to download.
         if (verb, name) != ("data", "HF_HUB_OFFLINE"):
             os.environ.setdefault(name, value)
+    show_log()
     # On import it deplores a package that would be of no use here.
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     # What torch and MLflow leave behind takes seconds to collect, for nothing: the process ends.
     atexit.register(gc.freeze)
-    if verb in _TRAINER_VERBS:
-        if is_first_rank() and (sys.stdout.isatty() or verb == "fit"):
-            print(f"aflow-grpo {verb}: loading …", flush=True)
-        started = time.perf_counter()
-        # On some processors it says, when imported, that it will not fetch a kernel from the hub.
-        logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-        from aflow_grpo.cli import run_trainer_verb
+    if verb in TRAINER_VERBS:
+        return _run_trainer_verb(verb, arguments)
+    if verb in _NAMES:
+        command = importlib.import_module(f"aflow_grpo.commands.{verb}")
+        return int(getattr(command, f"run_{verb}")(arguments[1:]))
+    near = verb_like(verb)
+    hint = f" Did you mean {near}?" if near else ""
+    text = f"aflow-grpo: there is no verb {verb!r}.{hint} `aflow-grpo --help` lists them."
+    print(text, file=sys.stderr)
+    return Exit.USAGE
 
-        return run_trainer_verb(arguments, started)
-    if verb in _COMMANDS:
-        module, function = _COMMANDS[verb]
-        command = getattr(importlib.import_module(f"aflow_grpo.commands.{module}"), function)
-        return int(command(arguments[1:]))
-    print(f"aflow-grpo: there is no verb {verb!r}.\n\n{_USAGE}", file=sys.stderr)
-    return EXIT_USAGE
+
+def _run_trainer_verb(verb: str, arguments: list[str]) -> int:
+    helping = any(argument in _HELP for argument in arguments)
+    if helping and arguments[-1] in _HELP:
+        from aflow_grpo.trainer_help import short_help
+
+        print(short_help(verb))
+        return Exit.DONE
+    loud = verbosity() != "quiet" and is_first_rank() and not helping
+    if loud and (sys.stdout.isatty() or verb == "fit"):
+        print(f"aflow-grpo {verb}: loading …", flush=True)
+    started = time.perf_counter()
+    from aflow_grpo.cli import run_trainer_verb
+
+    return run_trainer_verb(arguments, started)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,14 @@
-"""`fit`, `validate` and `test`: a LightningCLI over layered YAML files.
+"""`fit`, `validate`, `test` and `predict`: a LightningCLI over layered YAML files.
 
 `configs/base.yaml` is always the first layer; each `--config` overlays it, flags come last. The
 rollout callback, the checkpoints and the progress are always present, under the keys `rollout`,
 `checkpoint` and `progress`. Runs log to MLflow under `trainer.default_root_dir` unless the YAML
-names another logger.
+names another logger. Not here: the parser itself (`trainer_options`).
 """
 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 import time
 import warnings
@@ -20,11 +19,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import lightning as L
-from jsonargparse import Namespace, set_parsing_settings
+from jsonargparse import set_parsing_settings
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
-from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from aflow_grpo.assets import shipped_path
@@ -36,32 +33,44 @@ from aflow_grpo.errors import (
     OutageError,
     RankFailed,
 )
+from aflow_grpo.exits import Exit
 from aflow_grpo.llm.settings import LLMSettings
-from aflow_grpo.mistakes import explain, refuse_ignored
+from aflow_grpo.mistakes import refuse_ignored
+from aflow_grpo.terminal import show_origin, verbosity
+from aflow_grpo.trainer_options import (
+    TerseParser,
+    as_written,
+    check_strategy,
+    check_trainer_settings,
+)
 from aflow_grpo.training.checkpoint import AtomicCheckpointIO, BoundaryCheckpoint, last_checkpoint
 from aflow_grpo.training.datamodule import WorkflowDataModule
 from aflow_grpo.training.interrupts import Terminated
+from aflow_grpo.training.lab_book import LabBook
 from aflow_grpo.training.launched import is_first_rank
 from aflow_grpo.training.module import GRPOModule
+from aflow_grpo.training.prediction_file import PredictionFile
 from aflow_grpo.training.preflight import Preflight
 from aflow_grpo.training.progress import ProgressReporter
 from aflow_grpo.training.rank_watch import RankWatch
 from aflow_grpo.training.ranks import TOLD
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, storage_trouble
-from aflow_grpo.training.tracking import ConfigArtifact, start_run, without_keys
+from aflow_grpo.training.tracking import ConfigArtifact, start_run
+from aflow_grpo.verbs import TRAINER_VERBS
 
-__all__ = ["TerseParser", "TrainerCLI", "run_trainer_verb"]
+__all__ = ["TrainerCLI", "quieten", "run_trainer_verb", "trainer_parser"]
 
-EXIT_OK, EXIT_FAILED, EXIT_SETTINGS, EXIT_LIMIT, EXIT_DIVERGED = 0, 1, 2, 3, 4
-EXIT_INTERRUPTED, EXIT_TERMINATED = 128 + int(signal.SIGINT), 128 + int(signal.SIGTERM)
 _CONTINUE = "The same command with `--ckpt_path last` continues."
-_VERBS = ("fit", "validate", "test")
 _PREFLIGHT_HELP = (
     "Make one iteration of the run, print what it shows (direct execution, lengths, memory, time, "
     "cost, settings known to fail) and a forecast of the whole run, and keep nothing but the "
     "executor's answers, which the run will then not pay for again. Your own trainer.callbacks, "
     "trainer.logger and trainer.profiler are left out."
+)
+_OUTPUT_HELP = (
+    "Where the answers go, a JSON line for each problem; default: predictions.jsonl in "
+    "trainer.default_root_dir."
 )
 _PREFLIGHT_TRAINER = {
     "logger": False,
@@ -72,37 +81,6 @@ _PREFLIGHT_TRAINER = {
     "min_epochs": None,
 }
 """Whatever would write files or keep the trainer from stopping after one iteration."""
-
-
-class TerseParser(LightningArgumentParser):
-    """Answers a wrong option with the error and the nearest known option, not with every option.
-
-    Options are not abbreviated: a mistyped one would silently be taken for another.
-    """
-
-    def __init__(self, *args: Any, verb: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-        self.verb = verb
-
-    @property
-    def option_names(self) -> list[str]:
-        """Every option, without its dashes."""
-        return [option.lstrip("-") for option in self._option_string_actions]
-
-    def dump(self, cfg: Any, *args: Any, **kwargs: Any) -> str:
-        """The settings as YAML, for `--print_config` and the lab book, with every key hidden."""
-        settings = cfg.as_dict() if isinstance(cfg, Namespace) else dict(cfg)
-        return str(super().dump(without_keys(settings), *args, **kwargs))
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print `message` and leave with code 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        program = parser.prog.replace(" [options]", "")
-        print(f"{program}: {explain(message, parser.option_names)}", file=sys.stderr)
-        print(f"`{program} --help` lists every option.", file=sys.stderr)
-        self.exit(EXIT_SETTINGS)
 
 
 class TrainerCLI(LightningCLI):
@@ -121,6 +99,7 @@ class TrainerCLI(LightningCLI):
         self._watch = watch
         self._started = time.perf_counter() if started is None else started
         self._preflight: Preflight | None = None
+        self._answers: PredictionFile | None = None
         base = [str(shipped_path("configs/base.yaml"))]
         super().__init__(
             GRPOModule,
@@ -133,7 +112,7 @@ class TrainerCLI(LightningCLI):
             parser_class=TerseParser,
             parser_kwargs={
                 "prog": "aflow-grpo",
-                **{verb: {"default_config_files": base, "verb": verb} for verb in _VERBS},
+                **{verb: {"default_config_files": base, "verb": verb} for verb in TRAINER_VERBS},
             },
             **kwargs,
         )
@@ -142,17 +121,20 @@ class TrainerCLI(LightningCLI):
     def subcommands() -> dict[str, set[str]]:
         """The trainer verbs that exist."""
         verbs = LightningCLI.subcommands()
-        return {verb: verbs[verb] for verb in _VERBS}
+        return {verb: verbs[verb] for verb in TRAINER_VERBS}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """The always-present callbacks, one seed for everything, and what only one verb has."""
         if isinstance(parser, TerseParser) and parser.verb == "fit":
             parser.add_argument("--preflight", action="store_true", help=_PREFLIGHT_HELP)
+        if isinstance(parser, TerseParser) and parser.verb == "predict":
+            parser.add_argument("--output", type=Path | None, default=None, help=_OUTPUT_HELP)
         parser.add_class_arguments(LLMSettings, "llm")
         parser.add_lightning_class_args(RolloutCallback, "rollout")
         parser.link_arguments("llm", "rollout.llm", apply_on="instantiate")
         parser.add_lightning_class_args(BoundaryCheckpoint, "checkpoint")
         parser.add_lightning_class_args(ProgressReporter, "progress")
+        parser.add_lightning_class_args(LabBook, "mlflow")
         parser.link_arguments("seed_everything", "model.seed", compute_fn=int)
         parser.link_arguments("seed_everything", "data.seed", compute_fn=int)
 
@@ -163,7 +145,7 @@ class TrainerCLI(LightningCLI):
         verb_parser = self._parser(self.config.subcommand)
         assert isinstance(verb_parser, TerseParser)
         refuse_ignored(config, verb_parser.option_names)
-        _check_trainer_settings(config)
+        check_trainer_settings(config)
 
     def _parse_ckpt_path(self) -> None:
         """Not here: Lightning's reads hyperparameters that our checkpoints do not hold."""
@@ -173,6 +155,7 @@ class TrainerCLI(LightningCLI):
         config = self.config[self.subcommand]
         # A question to this command, no setting of the run: it is not logged with them.
         preflight = bool(config.pop("preflight", False))
+        output = config.pop("output", None)
         root = Path(config.trainer.default_root_dir)
         directory = self._stack.enter_context(RunDirectory(root, guest=not is_first_rank()))
         if config.get("ckpt_path") == "last":
@@ -188,13 +171,17 @@ class TrainerCLI(LightningCLI):
             config.llm.store_rollouts = False
             for key, value in _PREFLIGHT_TRAINER.items():
                 config.trainer[key] = value
+        elif self.subcommand == "predict":
+            # It leaves a file, and nothing to compare with other runs.
+            config.trainer.logger = False
+            config.return_predictions = False
+            self._answers = PredictionFile(output or root / "predictions.jsonl")
         elif config.trainer.get("logger") in (None, True):
             config.trainer.logger = False  # `start_run` makes it when everything has been loaded
             self.save_config_kwargs["start"] = partial(
                 start_run,
                 directory,
                 str(self.subcommand),
-                run_name=f"{self.subcommand}-seed{config.seed_everything}",
                 resuming=bool(config.get("ckpt_path")),
             )
         try:
@@ -222,8 +209,10 @@ class TrainerCLI(LightningCLI):
         )
 
     def _watched(self, trainer: L.Trainer) -> L.Trainer:
-        _check_strategy(trainer)
+        check_strategy(trainer)
         trainer.callbacks.insert(0, self._watch)  # type: ignore[attr-defined]
+        if self._answers is not None:
+            trainer.callbacks.append(self._answers)  # type: ignore[attr-defined]
         return trainer
 
     def before_fit(self) -> None:
@@ -237,90 +226,81 @@ class TrainerCLI(LightningCLI):
         return str(last_checkpoint(directory.root))
 
 
+class _Built(Exception):
+    """Carries a parser out of LightningCLI, which would go on to run what it has parsed."""
+
+    def __init__(self, parser: LightningArgumentParser) -> None:
+        super().__init__()
+        self.parser = parser
+
+
+class _ParserOnly(TrainerCLI):
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> NoReturn:
+        """The parser is all that is wanted."""
+        raise _Built(parser)
+
+
+def trainer_parser(verb: str) -> TerseParser:
+    """The parser of a trainer verb, with every option and its help."""
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    with RankWatch() as watch, ExitStack() as stack:
+        try:
+            _ParserOnly(stack, watch)
+        except _Built as built:
+            verbs = built.parser._subcommands_action
+            parser = verbs._name_parser_map[verb] if verbs else None
+            assert isinstance(parser, TerseParser)
+            return parser
+    raise AssertionError("LightningCLI parses when it is made")
+
+
 def run_trainer_verb(arguments: Sequence[str], started: float | None = None) -> int:
-    """Run `fit`, `validate` or `test` and return the exit code (see `__main__.main`).
+    """Run a trainer verb and return the exit code, one of `exits.Exit`.
 
     `started` is `time.perf_counter()` from before the imports, for a preflight's account.
     """
-    _quieten()
+    quieten()
     # The settings' own docstrings make the help; reading them takes a second.
     helping = any(a == "-h" or a.partition("=")[0].endswith("help") for a in arguments)
     set_parsing_settings(docstring_parse_attribute_docstrings=helping)
-    sys.argv[1:] = [_resolve_config(a) for a in arguments]
+    sys.argv[1:] = as_written(arguments)
     verb = "fit --preflight" if "--preflight" in arguments else arguments[0]
     try:
+        if len(arguments) == 3 and arguments[1] in ("-h", "--help"):
+            print(trainer_parser(verb).help_on(arguments[2].lstrip("-")))
+            return Exit.DONE
         with RankWatch() as watch, ExitStack() as stack:
             TrainerCLI(stack, watch, started)
     except (BudgetSpent, OutageError) as end:
         _say(f"\naflow-grpo {verb}: {end}{_how_to_continue(verb)}", end)
-        return EXIT_LIMIT
+        return Exit.LIMIT
     except DivergedError as end:
         _say(f"\naflow-grpo {verb}: {end}", end)
-        return EXIT_DIVERGED
+        return Exit.DIVERGED
     except RankFailed as error:
         _say(f"\naflow-grpo {verb}: {error}{_how_to_continue(verb)}")
-        return EXIT_FAILED
+        return Exit.FAILED
     except AFlowError as error:
         _say(f"\naflow-grpo {verb}: {error}", error)
-        return EXIT_SETTINGS
+        return Exit.USAGE
     except MisconfigurationException as error:  # Lightning's word for a wrong trainer setting
         _say(f"\naflow-grpo {verb}: trainer: {error}")
-        return EXIT_SETTINGS
+        return Exit.USAGE
     except (Terminated, SIGTERMException):
-        return _stopped(verb, "terminated", EXIT_TERMINATED)
+        return _stopped(verb, "terminated", Exit.TERMINATED)
     except KeyboardInterrupt:
-        return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
+        return _stopped(verb, "interrupted", Exit.INTERRUPTED)
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # Lightning's answer to Ctrl-C
-            return _stopped(verb, "interrupted", EXIT_INTERRUPTED)
-        return int(end.code or EXIT_OK)
+            return _stopped(verb, "interrupted", Exit.INTERRUPTED)
+        return int(end.code or Exit.DONE)
     except Exception as error:
         trouble = storage_trouble(error)
         if trouble is None:
             raise
         _say(f"\naflow-grpo {verb}: {_no_storage(verb, trouble)}")
-        return EXIT_FAILED
-    return EXIT_OK
-
-
-def _check_trainer_settings(config: Any) -> None:
-    """What Lightning answers with a traceback."""
-    seed, trainer = config.seed_everything, config.trainer
-    if seed is not None and not 0 <= seed < 2**32:
-        raise ConfigError(f"seed_everything={seed}: expected 0 to {2**32 - 1}.")
-    if trainer.use_distributed_sampler:
-        raise ConfigError(
-            "trainer.use_distributed_sampler=true: expected false. Problems are shared out among "
-            "the ranks already."
-        )
-    interval = trainer.val_check_interval
-    if isinstance(interval, int | float) and interval <= 0:
-        raise ConfigError(f"trainer.val_check_interval={interval}: expected 1 or more iterations.")
-    if str(trainer.precision) not in ("32", "32-true", "bf16-mixed", "None"):
-        raise ConfigError(
-            f"trainer.precision={trainer.precision}: expected 32-true or bf16-mixed. The weights' "
-            "own type is model.policy.init_args.dtype."
-        )
-
-
-def _check_strategy(trainer: L.Trainer) -> None:
-    """Every process holds all weights and runs this command: one device, or DDP by subprocess."""
-    strategy, launcher = trainer.strategy, trainer.strategy.launcher
-    if not is_first_rank() and trainer.world_size == 1:
-        raise ConfigError(
-            "trainer.devices x trainer.num_nodes=1: a launcher has started several processes of "
-            "this command. Set trainer.devices (per machine) and trainer.num_nodes to what it "
-            "starts, and trainer.strategy: ddp."
-        )
-    # Not isinstance: DeepSpeed's is derived from DDP's.
-    replicated = type(strategy) in (SingleDeviceStrategy, DDPStrategy)
-    if not replicated or isinstance(launcher, _MultiProcessingLauncher):
-        raise ConfigError(
-            f"trainer.strategy: {type(strategy).__name__} with {type(launcher).__name__}: "
-            "expected auto or ddp. Sharded strategies (fsdp, deepspeed) and started copies of a "
-            "process (ddp_spawn, ddp_fork, ddp_notebook) are not supported; docs/scaling.md says "
-            "what fits on one device."
-        )
+        return Exit.FAILED
+    return Exit.DONE
 
 
 def _no_storage(verb: str, trouble: str) -> str:
@@ -339,6 +319,8 @@ def _say(message: str, error: Exception | None = None) -> None:
     """The first rank speaks; another one only of an error that nobody else knows of."""
     untold = error is not None and TOLD not in getattr(error, "__notes__", ())
     if is_first_rank() or untold:
+        if error is not None:
+            show_origin(error)
         print(message, file=sys.stderr)
 
 
@@ -346,22 +328,13 @@ def _how_to_continue(verb: str) -> str:
     return f" {_CONTINUE}" if verb == "fit" else ""
 
 
-def _resolve_config(argument: str) -> str:
-    """A shipped config can be named as in the checkout from anywhere: ``configs/minimal.yaml``."""
-    prefix, _, name = argument.rpartition("=")
-    if name.startswith("configs/") and name.endswith(".yaml") and not Path(name).exists():
-        try:
-            return f"{prefix}={shipped_path(name)}" if prefix else str(shipped_path(name))
-        except FileNotFoundError:
-            return argument  # the parser's own message names the file
-    return argument
-
-
-def _quieten() -> None:
+def quieten() -> None:
     """Hide what other libraries say that a user can do nothing about, and what ranks repeat."""
     if not is_first_rank():
         logging.getLogger("aflow_grpo").setLevel(logging.ERROR)
         warnings.simplefilter("ignore")
+    if verbosity() == "debug":
+        return
     for name in ("lightning.fabric", "lightning.pytorch", "mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)

@@ -12,6 +12,7 @@ Not here: retries and tiers (`llm`), whether the answer is right (`scoring`), co
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -44,6 +45,8 @@ from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.validate import is_valid, primary_fault, validate
 
 __all__ = ["ExecutionSettings", "WorkflowExecutor", "inspect_completion"]
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -207,7 +210,10 @@ class WorkflowExecutor:
                 fallback_usage=rescue.usage,
                 fallback_message="" if rescue.status is Status.OK else rescue.message,
             )
-        return replace(execution, seconds=time.perf_counter() - started)
+        execution = replace(execution, seconds=time.perf_counter() - started)
+        if _LOG.isEnabledFor(logging.DEBUG):
+            _LOG.debug("%s: %s", problem.id, _account(execution))
+        return execution
 
     async def run(
         self,
@@ -278,3 +284,26 @@ class WorkflowExecutor:
             calls=recorder.calls,
             usage=usage,
         )
+
+
+def _account(execution: Execution) -> str:
+    """What became of a workflow, and which layer and tiers answered, in one line."""
+    parts = [str(execution.status)]
+    if execution.message:
+        kind = f" ({execution.fault_kind})" if execution.fault_kind else ""
+        parts.append(f"{execution.message}{kind}")
+    parts += [
+        f"{finding.severity} by {finding.rule or finding.kind}, line {finding.line}"
+        for finding in execution.findings
+    ]
+    layer = "nobody"
+    if execution.status is Status.OK:
+        layer = "its own workflow"
+    elif execution.fallback_answer is not None:
+        layer = "the fixed workflow"
+    calls = [*execution.calls, *execution.fallback_calls]
+    tiers = ", ".join(dict.fromkeys(tier for call in calls for tier in call.tiers))
+    parts.append(f"answered by {layer}" + (f" and {tiers}" if tiers else ""))
+    usage = execution.usage + execution.fallback_usage
+    parts.append(f"{usage.calls} calls, ${usage.cost_usd:.6f}, {execution.seconds:.2f} s")
+    return "; ".join(parts)

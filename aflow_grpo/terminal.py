@@ -2,36 +2,68 @@
 
 How much is said is one choice of the user for the whole command (`--quiet`, `--debug`), kept in the
 environment, so that child processes know it too. Progress goes to stderr: what a verb prints can
-be piped.
+be piped. Not here: what a run prints (`training.progress`).
 """
 
 from __future__ import annotations
 
+import contextlib
+import logging
+import math
 import os
+import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 
-from rich.console import Console
+from rich.cells import cell_len, set_cell_size
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.text import Text
 
-__all__ = ["VERBOSITY", "Step", "console", "printable", "progress", "verbosity"]
+if TYPE_CHECKING:
+    from rich.live import Live
+
+__all__ = [
+    "VERBOSITY",
+    "Step",
+    "Verbosity",
+    "complain",
+    "console",
+    "printable",
+    "progress",
+    "show_log",
+    "show_origin",
+    "verbosity",
+]
 
 Verbosity = Literal["quiet", "normal", "debug"]
 VERBOSITY = "AFLOW_GRPO_VERBOSITY"
 """The environment variable; `--quiet` and `--debug` set it."""
-_LINE_EVERY_S = 10.0
+LINE_EVERY_S = 10.0
 """How often a plain line is written where there is no terminal."""
+_REFRESH_PER_S = 4
+_BAR = (6, 30)
+"""Fewest and most columns of a bar."""
 
 
 def verbosity() -> Verbosity:
     """How much the user wants to read."""
-    value = os.environ.get(VERBOSITY, "normal")
-    return value if value in ("quiet", "debug") else "normal"  # type: ignore[return-value]
+    for level in get_args(Verbosity):
+        if os.environ.get(VERBOSITY) == level:
+            return cast(Verbosity, level)
+    return "normal"
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints names as they are: "[x]" in one is no markup, ":x:" no emoji."""
+    """A console that prints names as they are: "[x]" in one is no markup, ":x:" no emoji.
+
+    On stderr, while something goes on there, it is the one that prints above the live lines.
+    """
+    if stderr and _BOARD.console is not None:
+        return _BOARD.console
     return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
 
 
@@ -40,69 +72,288 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
+def complain(program: str, error: BaseException) -> None:
+    """Say on stderr what was wrong, in one line; with `--debug` also where it was raised.
+
+    Args:
+        program: Who says so, e.g. ``aflow-grpo infer``.
+        error: Whose message is shown.
+    """
+    show_origin(error)
+    print(f"{program}: {printable(str(error))}", file=sys.stderr)
+
+
+def show_origin(error: BaseException) -> None:
+    """With `--debug`, print where `error` was raised."""
+    if verbosity() == "debug":
+        lines = "".join(traceback.format_exception(error))
+        print(printable(lines), end="", file=sys.stderr)
+
+
+def show_log() -> None:
+    """With `--debug`, whatever this package logs goes to stderr, with times.
+
+    Otherwise only its warnings and errors do, which is Python's default.
+    """
+    ours = logging.getLogger("aflow_grpo")
+    if verbosity() != "debug" or any(isinstance(h, _ToStderr) for h in ours.handlers):
+        return
+    handler = _ToStderr()
+    handler.setFormatter(
+        _PrintableFormatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S")
+    )
+    ours.addHandler(handler)
+    ours.setLevel(logging.DEBUG)
+
+
+class _ToStderr(logging.Handler):
+    """To what is stderr at the moment: while a step is shown live, that prints above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            print(self.format(record), file=sys.stderr, flush=True)
+
+
+class _PrintableFormatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record))
+
+
 class Step(Protocol):
-    """A long step that goes on."""
+    """A long step that goes on. Its methods may be called in any thread and raise nothing."""
 
     def advance(self, done: int = 1, note: str = "") -> None:
         """So many more are done; `note` says what there is to say, such as USD so far."""
 
+    def say(self) -> None:
+        """Write a plain line now, where plain lines are written."""
+
 
 @contextmanager
-def progress(description: str, total: int | None) -> Iterator[Step]:
-    """Rate and time left of a long step: a live line on a terminal, else a plain line now and then.
+def progress(
+    description: str,
+    total: int | None,
+    *,
+    done: int = 0,
+    quiet: bool = False,
+    line_every_s: float = LINE_EVERY_S,
+) -> Iterator[Step]:
+    """Rate and time left of a long step: live on a terminal, else a plain line now and then.
+
+    Steps nest: on a terminal the inner one is shown below the outer one.
 
     Args:
         description: What is done, e.g. ``judging answers``.
         total: How many there are; None where nobody knows.
+        done: How many of them were done before.
+        quiet: Show nothing, as with `--quiet`.
+        line_every_s: Seconds between two plain lines; the first comes after as long.
     """
-    shown = console(stderr=True)
-    if verbosity() == "quiet":
+    if quiet or verbosity() == "quiet":
         yield _Silent()
-    elif shown.is_terminal:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeElapsedColumn,
-            TimeRemainingColumn,
-        )
+        return
+    if _is_live():
+        live = _LiveStep(description, total, done)
+        _BOARD.add(live)
+        try:
+            yield live
+        finally:
+            _BOARD.remove(live)
+        return
+    lines = _Lines(description, total, done, line_every_s)
+    yield lines
+    lines.end()
 
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), MofNCompleteColumn())
-        timing = (TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}"))
-        with Progress(*columns, *timing, console=shown, transient=True) as live:
-            yield _Live(live, live.add_task(description, total=total, note=""))
-    else:
-        yield _Lines(shown, description, total)
+
+def _is_live() -> bool:
+    """Not rich's idea of it: in CI logs, FORCE_COLOR asks for colours and not for a moving line."""
+    try:
+        return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
+    except ValueError:  # closed
+        return False
 
 
 class _Silent:
     def advance(self, done: int = 1, note: str = "") -> None:
         """Nothing is said."""
 
+    def say(self) -> None:
+        """Nothing is said."""
 
-class _Live:
-    def __init__(self, live: object, task: object) -> None:
-        self._live, self._task = live, task
+
+class _Counts:
+    """How far a step is."""
+
+    def __init__(self, description: str, total: int | None, done: int) -> None:
+        self.description = _one_line(description)
+        self.total = total
+        self.done = self._before = done
+        self.note = ""
+        self.started = self._last = time.monotonic()
+        self._lock = threading.Lock()
 
     def advance(self, done: int = 1, note: str = "") -> None:
-        self._live.update(self._task, advance=done, **({"note": note} if note else {}))  # type: ignore[attr-defined]
+        with self._lock:
+            if done:
+                self.done, self._last = self.done + done, time.monotonic()
+            self.note = _one_line(note) if note else self.note
+
+    @property
+    def elapsed_s(self) -> float:
+        return time.monotonic() - self.started
+
+    @property
+    def count(self) -> str:
+        return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
+
+    @property
+    def pace(self) -> str:
+        """``3.2/s``, ``12.0 s each``; empty while nobody knows."""
+        each_s = self._each_s
+        if each_s is None:
+            return ""
+        return f"{1 / each_s:.1f}/s" if each_s <= 1 else f"{each_s:.1f} s each"
+
+    @property
+    def left(self) -> str:
+        """``0:38 left``; empty while nobody knows."""
+        each_s = self._each_s
+        if self.total is None or each_s is None:
+            return ""
+        waited_s = time.monotonic() - self._last
+        return f"{_clock(max(0.0, (self.total - self.done) * each_s - waited_s))} left"
+
+    @property
+    def _each_s(self) -> float | None:
+        made = self.done - self._before
+        return max(self._last - self.started, 1e-3) / made if made > 0 else None
 
 
-class _Lines:
-    def __init__(self, shown: Console, description: str, total: int | None) -> None:
-        self._console, self._description, self._total = shown, description, total
-        self._done = 0
-        self._started = self._said = time.monotonic()
+class _Lines(_Counts):
+    """Plain lines, for logs."""
+
+    def __init__(self, description: str, total: int | None, done: int, every_s: float) -> None:
+        super().__init__(description, total, done)
+        self._every_s = every_s
+        self._due = self.started + every_s
+        self._said: tuple[int, str] | None = None
 
     def advance(self, done: int = 1, note: str = "") -> None:
-        self._done += done
-        now = time.monotonic()
-        if now - self._said < _LINE_EVERY_S:
-            return
-        self._said = now
-        pace = self._done / (now - self._started)
-        of = f"/{self._total}" if self._total is not None else ""
-        left = f", {(self._total - self._done) / pace:.0f} s left" if self._total else ""
-        line = f"{self._description}: {self._done}{of}, {pace:.1f}/s{left}  {note}"
-        self._console.print(line.rstrip(), soft_wrap=True)
+        super().advance(done, note)
+        if time.monotonic() >= self._due:
+            self.say()
+
+    def say(self) -> None:
+        with self._lock:
+            self._due = time.monotonic() + self._every_s
+            if self._said != (self.done, self.note):
+                self._said = (self.done, self.note)
+                self._write(", ".join(filter(None, (self.count, self.pace, self.left))))
+
+    def end(self) -> None:
+        """Where lines were written, one that says that this was all."""
+        if self._said is not None:
+            self._write(f"{self.count} in {_clock(self.elapsed_s)}")
+
+    def _write(self, told: str) -> None:
+        # A line that nobody can read any more must not end the work.
+        with contextlib.suppress(OSError, ValueError):
+            line = f"{self.description}: {told}  {self.note}".rstrip()
+            print(line, file=sys.stderr, flush=True)
+
+
+class _LiveStep(_Counts):
+    """Two lines of a terminal: how far, and the note."""
+
+    def say(self) -> None:
+        """It is always there to be read."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = options.max_width
+        tail = "  ".join(filter(None, (self.count, self.pace, self.left)))
+        room = width - cell_len(self.description) - cell_len(tail) - 4
+        bar = self._bar(min(room, _BAR[1]), ascii_only=options.ascii_only)
+        line = Text(f"{self.description}  ", end="")
+        if bar:
+            line.append(f"{bar}  ", "bar.complete")
+        line.append(tail)
+        yield _cut(line, width)
+        if self.note:
+            yield Text("\n", end="")
+            yield _cut(Text(f"  {self.note}", "dim"), width)
+
+    def _bar(self, columns: int, *, ascii_only: bool) -> str:
+        if self.total is None or columns < _BAR[0]:
+            return ""
+        share = min(1.0, self.done / self.total) if self.total else 1.0
+        full = math.floor(share * columns)
+        done, rest = ("#", "-") if ascii_only else ("━", "─")
+        return done * full + rest * (columns - full)
+
+
+class _Board:
+    """The live lines of all steps that go on; the process has one terminal."""
+
+    def __init__(self) -> None:
+        self.console: Console | None = None
+        """While there are any."""
+        self._live: Live | None = None
+        self._steps: list[_LiveStep] = []
+        self._lock = threading.Lock()
+
+    def add(self, step: _LiveStep) -> None:
+        with self._lock:
+            self._steps = [*self._steps, step]
+            if self._live is not None:
+                return
+            # Here, not above: nobody who prints a line should wait for it.
+            from rich.live import Live
+
+            shown = console(stderr=True)
+            self._live = Live(
+                self,
+                console=shown,
+                transient=True,
+                refresh_per_second=_REFRESH_PER_S,
+                # What is piped has to arrive there.
+                redirect_stdout=sys.stdout.isatty(),
+            )
+            self._live.start()
+            self.console = shown
+
+    def remove(self, step: _LiveStep) -> None:
+        with self._lock:
+            self._steps = [s for s in self._steps if s is not step]
+            live = self._live
+            if live is None or self._steps:
+                return
+            self._live = self.console = None
+        live.stop()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        for index, step in enumerate(self._steps):
+            if index:
+                yield Text("\n", end="")
+            yield step
+
+
+_BOARD = _Board()
+
+
+def _one_line(text: str) -> str:
+    return printable(text).replace("\n", " ")
+
+
+def _cut(text: Text, width: int) -> Text:
+    """At most `width` columns, on one line."""
+    if cell_len(text.plain) > width:
+        text.plain = set_cell_size(text.plain, max(0, width - 1)) + "…"
+    text.no_wrap, text.end = True, ""
+    return text
+
+
+def _clock(seconds: float) -> str:
+    """``0:38``, ``12:05``, ``1:02:05``."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -64,7 +64,7 @@ def test_the_front_door_answers_without_a_heavy_import(
 
 
 def test_a_verbs_help_lists_our_settings(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_verb("fit", "--help") == 0
+    assert run_verb("fit", "--help", "all") == 0
     shown = capsys.readouterr().out
     for option in ("--model.grpo.group_size", "--rollout.rollout.concurrency", "--ckpt_path"):
         assert option in shown

@@ -185,13 +185,14 @@ def run_ids(root: Path, verb: str = "fit") -> list[str]:
 
 
 def metrics_of(root: Path, verb: str = "fit") -> dict[tuple[str, int], float]:
-    """(name, step) -> last value logged by the newest run of `verb`, times aside."""
+    """(name, step) -> last value logged by the newest run of `verb`; no times, no system."""
     with sqlite3.connect(root / "mlflow.db") as database:
         rows = database.execute(
             "select key, step, value from metrics where run_uuid = ? order by timestamp, rowid",
             (run_ids(root, verb)[-1],),
         ).fetchall()
-    return {(key, step): value for key, step, value in rows if not key.startswith("time/")}
+    measured = ("time/", "system/")
+    return {(key, step): value for key, step, value in rows if not key.startswith(measured)}
 
 
 class Spending(L.Callback):

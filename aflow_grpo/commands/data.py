@@ -25,20 +25,26 @@ from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.records import DOMAINS, Problem
 
-__all__ = ["run_data"]
+__all__ = ["make_parser", "run_data"]
 
 _LISTED = 10
 """Findings of one kind that are shown; the rest is counted."""
 
 
-def run_data(arguments: Sequence[str]) -> int:
-    """Run the verb; returns the exit code: 0 done, 1 `check` found faults, 2 wrong settings."""
+def make_parser() -> VerbParser:
+    """What there is to do with data, each with its options."""
     parser = VerbParser(prog="aflow-grpo data", description="Data sets made, checked and shown.")
     commands = parser.add_subcommands(dest="what", required=True)
     for name, (text, options, _) in _VERBS.items():
         sub = VerbParser(description=text)
         options(sub)
         commands.add_subcommand(name, sub, help=text)
+    return parser
+
+
+def run_data(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit code: 0 done, 1 `check` found faults, 2 wrong settings."""
+    parser = make_parser()
     given = parser.instantiate(parser.parse_args(list(arguments)))
     logging.getLogger("aflow_grpo.data.sources").setLevel(logging.ERROR)  # shown here instead
     try:

@@ -1,7 +1,7 @@
-"""`aflow-grpo describe loss NAME`: what a named choice of the settings stands for.
+"""`aflow-grpo describe loss NAME | workflow FILE`: what a name stands for, what a workflow does.
 
-A preset hides numbers; here they are, with the equation and where it is published. Imports no
-torch, so that it answers at once.
+A preset hides numbers; here they are, with the equation and where it is published. Workflows are
+in `describe_workflow`. Imports no torch, so that it answers at once.
 """
 
 from __future__ import annotations
@@ -11,27 +11,39 @@ import inspect
 import sys
 from collections.abc import Callable, Sequence
 
+from aflow_grpo.commands.describe_workflow import describe_workflow, workflow_parser
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.grpo.objective import KEY
 from aflow_grpo.grpo.presets import PRESETS
 
-__all__ = ["run_describe"]
+__all__ = ["make_parser", "run_describe"]
 
 
-def run_describe(arguments: Sequence[str]) -> int:
-    """Run the verb; returns the exit code: 0 done, 2 an unknown name."""
+def make_parser() -> VerbParser:
+    """The verb's options."""
     parser = VerbParser(
-        prog="aflow-grpo describe", description="What a named choice of the settings stands for."
+        prog="aflow-grpo describe",
+        description="What a preset of the settings stands for, and what a workflow does.",
     )
     commands = parser.add_subcommands(dest="what", required=True)
     for what, (text, names, _) in _DESCRIBED.items():
-        sub = VerbParser(description=text)
+        sub = VerbParser(description=f"{text} E.g. `aflow-grpo describe {what} {names[-1]}`.")
         sub.add_argument("name", help=", ".join(names))
         commands.add_subcommand(what, sub, help=text)
-    given = parser.parse_args(list(arguments))
-    _, names, describe = _DESCRIBED[given.what]
+    commands.add_subcommand(
+        "workflow", workflow_parser(), help="What a workflow does, and what is wrong with it."
+    )
+    return parser
+
+
+def run_describe(arguments: Sequence[str]) -> int:
+    """Run the verb; returns the exit code: 0 done, 1 a faulty workflow, 2 an unknown name."""
+    given = make_parser().parse_args(list(arguments))
     try:
+        if given.what == "workflow":
+            return describe_workflow(given.workflow)
+        _, names, describe = _DESCRIBED[given.what]
         print(describe(_known(given.what, given[given.what].name, names)))
     except ConfigError as error:
         print(f"aflow-grpo describe: {error}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """`aflow-grpo journal DIR`: what a run's executor calls and rollouts were, and what they cost.
 
 The journals are opened for reading only, so a run may go on meanwhile. What is counted:
-`journal_figures`; docs/journal.md describes the files for other programs.
+`workbench.journal_figures`; docs/journal.md describes the files for other programs.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from aflow_grpo.commands.journal_figures import By, Figures, Tally, read_figures
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
+from aflow_grpo.workbench.journal_figures import By, Figures, Tally, read_figures
 
-__all__ = ["run_journal"]
+__all__ = ["make_parser", "run_journal"]
 
 _FAULTS_SHOWN = 5
 _COLUMNS = (
@@ -34,7 +34,7 @@ _COLUMNS = (
 
 def run_journal(arguments: Sequence[str]) -> int:
     """Run the verb and return the exit code: 0 done, 2 wrong settings or an unreadable journal."""
-    options = _parser().parse_args(list(arguments))
+    options = make_parser().parse_args(list(arguments))
     try:
         figures = read_figures(options.directory, options.by, options.run)
         files: Mapping[Path, int] = {}
@@ -62,7 +62,7 @@ def run_journal(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> VerbParser:
+def make_parser() -> VerbParser:
     parser = VerbParser(
         prog="aflow-grpo journal",
         description="Executor calls and rollouts of a run, from its journal.db; a run may be "

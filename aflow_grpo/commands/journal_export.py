@@ -15,11 +15,11 @@ from typing import Any
 import pyarrow as pa  # type: ignore[import-untyped]
 import pyarrow.parquet as pq  # type: ignore[import-untyped]
 
-from aflow_grpo.commands.journal_figures import StoredRollout, stored_rollouts
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.llm.journal_files import open_to_read
 from aflow_grpo.llm.journal_schema import stored_text
 from aflow_grpo.problem import Problem
+from aflow_grpo.workbench.journal_figures import StoredRollout, stored_rollouts
 
 __all__ = ["export_parquet"]
 

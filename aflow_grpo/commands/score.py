@@ -20,7 +20,7 @@ from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
 
-__all__ = ["run_score"]
+__all__ = ["make_parser", "run_score"]
 
 _AT_ONCE = 8
 _TOLERANCE = 1e-6
@@ -29,7 +29,7 @@ _SHOWN_CHARS = 100
 
 def run_score(arguments: Sequence[str]) -> int:
     """Run the verb and return the exit code: 0 done, 1 too little agreement, 2 wrong settings."""
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(list(arguments))
     try:
         options = parser.instantiate(options)
@@ -59,7 +59,7 @@ def run_score(arguments: Sequence[str]) -> int:
     return 1 if poor else 0
 
 
-def _parser() -> VerbParser:
+def make_parser() -> VerbParser:
     parser = VerbParser(
         prog="aflow-grpo score",
         description="Judge recorded outputs anew; docs/scoring.md lists the fields of a row.",

@@ -25,7 +25,7 @@ from aflow_grpo.llm.simulator.world import World
 from aflow_grpo.records import DOMAINS, Problem
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 
-__all__ = ["run_simulate"]
+__all__ = ["make_parser", "run_simulate"]
 
 Part = Literal["all", "train", "val", "test"]
 _SAMPLE = "sample"
@@ -34,7 +34,7 @@ _SHIPPED: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 def run_simulate(arguments: Sequence[str]) -> int:
     """Serve until a signal comes; returns 2 for wrong settings, data or a port that is taken."""
-    parser = _parser()
+    parser = make_parser()
     try:
         given = parser.instantiate(parser.parse_args(list(arguments)))
         problems: dict[str, Problem] = {}
@@ -52,7 +52,7 @@ def run_simulate(arguments: Sequence[str]) -> int:
     return 0
 
 
-def _parser() -> VerbParser:
+def make_parser() -> VerbParser:
     parser = VerbParser(
         prog="aflow-grpo simulate",
         description="Serve the simulated gpt-4o-mini to any OpenAI client, until Ctrl-C.",

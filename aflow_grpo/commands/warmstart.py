@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import Progress
@@ -12,14 +13,17 @@ from rich.progress import Progress
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError
-from aflow_grpo.policy.warmstart import WarmStartReport, WarmStartSettings, warm_start
+from aflow_grpo.policy.recipe import WarmStartSettings
 from aflow_grpo.training.interrupts import unwind_from_here
 
-__all__ = ["run_warmstart"]
+if TYPE_CHECKING:
+    from aflow_grpo.policy.warmstart import WarmStartReport
+
+__all__ = ["make_parser", "run_warmstart"]
 
 
-def run_warmstart(arguments: Sequence[str]) -> int:
-    """Run the verb and return the exit code: 0 done, 2 wrong settings."""
+def make_parser() -> VerbParser:
+    """Where the policy goes, and its recipe."""
     parser = VerbParser(
         prog="aflow-grpo warmstart",
         description="Make the tiny policy anew; the same bits on the same machine.",
@@ -33,8 +37,17 @@ def run_warmstart(arguments: Sequence[str]) -> int:
         help="JSONL file of questions to practise on; default: the shipped ones and fresh ones.",
     )
     parser.add_class_arguments(WarmStartSettings, "recipe")
+    return parser
+
+
+def run_warmstart(arguments: Sequence[str]) -> int:
+    """Run the verb and return the exit code: 0 done, 2 wrong settings."""
+    parser = make_parser()
     options = parser.parse_args(list(arguments))
     settings: WarmStartSettings = parser.instantiate(options).recipe
+    # Here, not above: it brings torch.
+    from aflow_grpo.policy.warmstart import warm_start
+
     unwind_from_here()  # the progress bar has to give the terminal back
     try:
         problems = read_problems(options.problems) if options.problems else None

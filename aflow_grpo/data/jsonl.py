@@ -19,7 +19,7 @@ from aflow_grpo.data.readers.python_tests import parsed
 from aflow_grpo.data.rows import BadRow, Row, problems_from, read_items, shown
 from aflow_grpo.records import DOMAINS, Problem, to_dict
 
-__all__ = ["read_problems", "write_problems"]
+__all__ = ["question_of", "read_problems", "write_problems"]
 
 _KNOWN = {f.name: f for f in dataclasses.fields(Problem)}
 _REQUIRED = [f.name for f in dataclasses.fields(Problem) if f.default is dataclasses.MISSING]
@@ -52,7 +52,16 @@ def write_problems(path: str | Path, problems: Iterable[Problem]) -> None:
     target.write_bytes(gzip.compress(raw, mtime=0) if target.suffix == ".gz" else raw)
 
 
-def _problem(row: Row) -> Problem:
+def question_of(row: Row) -> Problem:
+    """The problem of a row that need not say what is right: to be answered, not to train on.
+
+    Raises:
+        RowError: As for any row; for code the entry point is missing.
+    """
+    return _problem(Row(row.path, row.place, {"answer": "", **row.fields}), needs_gold=False)
+
+
+def _problem(row: Row, *, needs_gold: bool = True) -> Problem:
     unknown = [name for name in row.fields if name not in _KNOWN]
     if unknown:
         free = [name for name in _KNOWN if name not in row.fields]
@@ -70,7 +79,7 @@ def _problem(row: Row) -> Problem:
             values[name] = _difficulty(row)
         else:
             values[name] = row.text(name, empty=name not in ("id", "dataset", "question"))
-    _check_domain(row, values)
+    _check_domain(row, values, needs_gold)
     return Problem(**values)
 
 
@@ -81,19 +90,19 @@ def _difficulty(row: Row) -> int:
     return value
 
 
-def _check_domain(row: Row, values: Mapping[str, Any]) -> None:
+def _check_domain(row: Row, values: Mapping[str, Any], needs_gold: bool) -> None:
     domain = values["domain"]
     if domain not in DOMAINS:
         raise row.fail("domain", shown(domain), f"one of {', '.join(DOMAINS)}")
     if domain == "code":
-        for name in ("entry_point", "hidden_tests"):
+        for name in ("entry_point", "hidden_tests") if needs_gold else ("entry_point",):
             if not values.get(name):
                 raise row.fail(name, "nothing", "a value, because the domain is code")
         parsed(row, "test_setup", values.get("test_setup", ""))
         for name in ("public_tests", "hidden_tests"):
             for test in values.get(name, ()):
                 parsed(row, name, test)
-    elif not values["answer"].strip():
+    elif needs_gold and not values["answer"].strip():
         raise row.fail("answer", "an empty string", f"the gold answer, because it is {domain}")
 
 

@@ -21,7 +21,7 @@ from aflow_grpo.llm.endpoint import AttemptFailed, Endpoint, Outcome
 from aflow_grpo.llm.prices import Price
 from aflow_grpo.llm.tiers import Tier
 
-__all__ = ["ask_once", "judge"]
+__all__ = ["ask_once", "busy", "judge", "remedy"]
 
 _LOG = logging.getLogger(__name__)
 _TIMEOUT_S = 10.0
@@ -58,12 +58,12 @@ def judge(tiers: Sequence[Tier], failures: Sequence[AttemptFailed | None]) -> No
         ExecutorError: None can be used.
     """
     told = [
-        f"{_line(tier, failure)} {_remedy(tier, tier.config_key(index), failure)}"
+        f"{_line(tier, failure)} {remedy(tier, tier.config_key(index), failure)}"
         for index, (tier, failure) in enumerate(zip(tiers, failures, strict=True))
         if failure is not None
     ]
     # A rate limit is no reason to stop: there is a server, and it knows the key.
-    usable = any(failure is None or _busy(failure) for failure in failures)
+    usable = any(failure is None or busy(failure) for failure in failures)
     if usable:
         for line in told:
             _LOG.warning("Tier %s", line)
@@ -82,17 +82,17 @@ def _line(tier: Tier, failure: AttemptFailed) -> str:
     return f"{tier.name!r} (model {tier.model} at {tier.base_url}): {str(failure).rstrip('.')}."
 
 
-def _busy(failure: AttemptFailed) -> bool:
+def busy(failure: AttemptFailed) -> bool:
     return failure.status == 429 and not failure.misconfigured
 
 
-def _remedy(tier: Tier, where: str, failure: AttemptFailed) -> str:
+def remedy(tier: Tier, where: str, failure: AttemptFailed) -> str:
     """What to do, in the words of the config keys."""
     if failure.status is None:
         if failure.retryable and failure.maybe_billed:
             return f"Wait until it is up, or correct {where}.base_url (it ends with /v1)."
         return f"Start the server, or correct {where}.base_url; check network and proxy."
-    if _busy(failure):
+    if busy(failure):
         return f"It is busy; lower {where}.max_concurrent if that lasts."
     if failure.status == 429:
         return "Add credit to the account, or name another endpoint."

@@ -201,7 +201,9 @@ class ExecutorClient:
         ]
         keys = self._ledger.keys(bodies)
         reply = self._ledger.recall(keys, request)
-        if reply is None:
+        if reply is not None:
+            _LOG.debug("The journal answers %s, call %s.", request.operator, request.place)
+        else:
             try:
                 reply = await self._join(request, bodies, keys)
             except BudgetSpent:
@@ -290,6 +292,11 @@ class ExecutorClient:
             )
             if outcome.text is not None:
                 self._told = False
+                _LOG.debug(
+                    "Tier %r answers %s, call %s, attempt %d.",
+                    *(tier.name, request.operator or "the policy", request.place),
+                    outcome.usage.attempts,
+                )
                 return Reply(
                     outcome.text,
                     spent,

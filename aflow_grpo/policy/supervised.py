@@ -14,37 +14,15 @@ from dataclasses import dataclass
 import torch
 from transformers import Qwen2ForCausalLM
 
-from aflow_grpo.errors import ConfigError
+from aflow_grpo.policy.recipe import SupervisedSettings
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["Example", "SupervisedSettings", "train_supervised"]
+__all__ = ["Example", "train_supervised"]
 
 _WINDOW = 8
 """Batches that are filled together, by length."""
 _IGNORED = -100
 """Label of positions without loss."""
-
-
-@dataclass(frozen=True)
-class SupervisedSettings:
-    """Batches and optimiser (AdamW) of supervised training."""
-
-    seed: int = 0
-    steps: int = 500
-    batch_size: int = 32
-    """Sequences per step."""
-    learning_rate: float = 2.5e-3
-    """Peak, after a linear warm-up and before a cosine decay."""
-    warmup_steps: int = 20
-    final_learning_rate_share: float = 0.02
-    """Learning rate at the end, as a share of `learning_rate`."""
-    weight_decay: float = 0.01
-    max_grad_norm: float = 1.0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; expected at least 1")
 
 
 @dataclass(frozen=True)

@@ -7,25 +7,12 @@ write comes from `warmstart.py`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-__all__ = ["TinyShape", "tiny_model"]
+from aflow_grpo.policy.recipe import TinyShape
 
-
-@dataclass(frozen=True)
-class TinyShape:
-    """Size of the tiny policy; the defaults come to about 0.87 M parameters."""
-
-    hidden_size: int = 128
-    intermediate_size: int = 384
-    layers: int = 4
-    heads: int = 4
-    key_value_heads: int = 2
-    max_positions: int = 1024
-    """Longest prompt and completion together, in tokens."""
+__all__ = ["tiny_model"]
 
 
 def tiny_model(

@@ -13,7 +13,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import tokenizers
@@ -26,44 +26,19 @@ from aflow_grpo.assets import shipped_path
 from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.policy.supervised import Example, SupervisedSettings, train_supervised
+from aflow_grpo.policy.recipe import WarmStartSettings
+from aflow_grpo.policy.supervised import Example, train_supervised
 from aflow_grpo.policy.synthetic import synthetic_pairs
-from aflow_grpo.policy.tiny import TinyShape, tiny_model
+from aflow_grpo.policy.tiny import tiny_model
 from aflow_grpo.policy.tokenizer import train_tokenizer
 from aflow_grpo.policy.validity import ValidityRates, measure_rates
 from aflow_grpo.records import Problem, VisibleProblem
 from aflow_grpo.seeds import derive_seed
 
-__all__ = ["WarmStartReport", "WarmStartSettings", "training_problems", "warm_start"]
+__all__ = ["WarmStartReport", "training_problems", "warm_start"]
 
 WEIGHTS = "model.safetensors"
 """The file of weights in a policy's folder."""
-
-
-@dataclass(frozen=True)
-class WarmStartSettings(SupervisedSettings):
-    """How the tiny policy is made; the defaults make the shipped one."""
-
-    vocab_size: int = 640
-    max_token_length: int = 12
-    """Longest token, in bytes."""
-    tokenizer_pairs: int = 4000
-    """Synthetic pairs that the tokenizer is trained on."""
-    foreign_share: float = 0.12
-    """Share of training prompts with a text unlike the problems': longer, of unknown words."""
-    fresh_problems: int = 1000
-    """Generated problems that are trained on besides the shipped ones."""
-    shape: TinyShape = field(default_factory=TinyShape)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.tokenizer_pairs < 1:
-            raise ConfigError(f"tokenizer_pairs is {self.tokenizer_pairs}; expected at least 1")
-        if self.vocab_size < 300:
-            raise ConfigError(
-                f"vocab_size is {self.vocab_size}; expected at least 300 (256 bytes, the special "
-                "tokens, and some merges)"
-            )
 
 
 @dataclass(frozen=True)

@@ -157,6 +157,7 @@ class BoundaryCheckpoint(Checkpoint):
     def _save(self, trainer: L.Trainer, iteration: int) -> None:
         trainer.save_checkpoint(_last(trainer))
         self._saved_at = iteration
+        _LOG.debug("Checkpoint of iteration %d written: %s", iteration, _last(trainer))
 
 
 def _last(trainer: L.Trainer) -> Path:

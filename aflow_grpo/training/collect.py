@@ -21,9 +21,10 @@ from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.records import Completion, Problem, Rollout
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.training.rollout_callback import RolloutCallback
+from aflow_grpo.training.run_logger import RunLogger, run_of
 from aflow_grpo.training.running import RunningBatch
 from aflow_grpo.training.storing import QUICK, STRUCTURE, Place
-from aflow_grpo.training.tracking import RunLogger, run_of
+from aflow_grpo.training.watching import UNWATCHED, DrawWatch
 from aflow_grpo.training.written import WrittenBatch
 
 __all__ = [
@@ -76,6 +77,8 @@ class Started:
     """Each problem's group number."""
     sample_s: float
     """Seconds in which the policy was writing."""
+    watch: DrawWatch = UNWATCHED
+    """Is told how it comes along."""
 
 
 @dataclass(frozen=True)
@@ -150,12 +153,14 @@ def start(
         for problem in problems_P
         for member in range(draw.group_size)
     ]
-    running = _open(callback, trainer, draw) if draw.execute else None
+    watch = callback.watch(draw.split, len(seeds_B), executed=draw.execute)
+    running = _open(callback, trainer, draw, watch) if draw.execute else None
     at_once = callback.overlap != "none"
     size = draw.group_size
 
     def take(b: int, completion: Completion) -> None:
         callback.stop_if_terminated(trainer)
+        watch.written()
         if at_once and running is not None:
             p = b // size
             running.submit(
@@ -174,7 +179,7 @@ def start(
         if running is not None:
             running.cancel()
         raise
-    return Started(draw, written, running, groups_P, sample_s)
+    return Started(draw, written, running, groups_P, sample_s, watch)
 
 
 def _write(
@@ -211,11 +216,15 @@ def _write(
 
 def restart(trainer: L.Trainer, written: WrittenBatch, draw: Draw) -> Started:
     """Execute what was written before: its paid answers come from the journal."""
-    running = _open(_join(trainer, draw), trainer, draw)
+    callback = _join(trainer, draw)
+    watch = callback.watch(draw.split, len(written.seeds_B), executed=True)
+    running = _open(callback, trainer, draw, watch)
     groups_P = range(len(written.problems_P))
+    for _ in written.seeds_B:
+        watch.written()
     _submit(running, written, groups_P)
     running.end()
-    return Started(draw, written, running, groups_P, sample_s=0.0)
+    return Started(draw, written, running, groups_P, sample_s=0.0, watch=watch)
 
 
 def finish(started: Started, trainer: L.Trainer) -> Collected:
@@ -226,6 +235,7 @@ def finish(started: Started, trainer: L.Trainer) -> Collected:
         rollouts = started.running.result()
     else:
         rollouts = callback.inspect(started.written.requests(started.groups_P))
+    started.watch.over()
     rollouts.sort(key=_place_in_batch)
     wait_s = time.perf_counter() - waiting
     logger = trainer.logger
@@ -250,8 +260,12 @@ def _join(trainer: L.Trainer, draw: Draw) -> RolloutCallback:
     return callback
 
 
-def _open(callback: RolloutCallback, trainer: L.Trainer, draw: Draw) -> RunningBatch:
-    return callback.open_batch(trainer, evaluation=draw.evaluation, rehearse=draw.rehearse)
+def _open(
+    callback: RolloutCallback, trainer: L.Trainer, draw: Draw, watch: DrawWatch
+) -> RunningBatch:
+    return callback.open_batch(
+        trainer, evaluation=draw.evaluation, rehearse=draw.rehearse, on_done=watch.ended
+    )
 
 
 def _submit(running: RunningBatch, written: WrittenBatch, groups_P: Sequence[int]) -> None:

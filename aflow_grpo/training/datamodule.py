@@ -9,7 +9,7 @@ it is drawn (`shares`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import lightning as L
@@ -26,6 +26,14 @@ __all__ = ["WorkflowDataModule"]
 
 _ENDLESS = 1_000_000_000
 """Lightning needs a length to restore positions; `trainer.max_steps` ends training."""
+
+_SPLITS: Mapping[TrainerFn, tuple[str, ...]] = {
+    TrainerFn.FITTING: ("train", "val"),
+    TrainerFn.VALIDATING: ("val",),
+    TrainerFn.TESTING: ("test",),
+    TrainerFn.PREDICTING: ("predict",),
+}
+"""What each stage needs."""
 
 
 class _TrainBatches:
@@ -54,12 +62,13 @@ class _TrainBatches:
 
 
 class WorkflowDataModule(L.LightningDataModule):
-    """Problems for fit, validate and test.
+    """Problems for fit, validate, test and predict.
 
     Args:
         train: Sets to train on, mixed by `mix`.
         val: Sets to validate on.
         test: Sets to test on.
+        predict: Sets that `predict` answers; none means those of `test`.
         mix: Share of each domain in the training batches.
         batch_size: Problems per training batch.
         quick_val_size: Size of the stratified subset that validation in the middle of `fit` uses.
@@ -74,6 +83,7 @@ class WorkflowDataModule(L.LightningDataModule):
         train: Sequence[DataSource] = (),
         val: Sequence[DataSource] = (),
         test: Sequence[DataSource] = (),
+        predict: Sequence[DataSource] = (),
         mix: DomainMix = DomainMix(),
         batch_size: int = 8,
         quick_val_size: int = 50,
@@ -91,6 +101,7 @@ class WorkflowDataModule(L.LightningDataModule):
             "train": list(train),
             "val": list(val),
             "test": list(test),
+            "predict": list(predict or test),
         }
         self._mix = mix
         self._batch_size = batch_size
@@ -113,7 +124,7 @@ class WorkflowDataModule(L.LightningDataModule):
             self._load(stage)
 
     def _load(self, stage: str) -> None:
-        needed = {"fit": ("train", "val"), "validate": ("val",), "test": ("test",)}.get(stage, ())
+        needed = _SPLITS[TrainerFn(stage)]
         for split in needed:
             if split not in self._loaded:
                 loaded = self._read(split)
@@ -123,13 +134,14 @@ class WorkflowDataModule(L.LightningDataModule):
             if not self._loaded[split] and (split == "train" or stage != "fit"):
                 raise DataError(
                     f"data.{split} names no problems, but `{TrainerFn(stage).value}` needs some. "
-                    f"Add a source, e.g. data.{split}: [{{dataset: sample, split: {split}}}]."
+                    f"Add a source, e.g. data.{split}: [{{dataset: sample, split: "
+                    f"{'test' if split == 'predict' else split}}}]."
                 )
         if stage == "fit":
             self._sampler(self._ranks)  # complains before the run begins
 
     def problems(self, split: str) -> Sequence[Problem]:
-        """The problems of ``train``, ``val`` or ``test``; empty when not loaded for this stage."""
+        """The problems of ``train``, ``val``, ``test`` or ``predict``; those of this stage only."""
         left_out = self._left_out.get(split)
         loaded = self._loaded.get(split, [])
         return [p for p in loaded if p.id not in left_out] if left_out else loaded
@@ -192,6 +204,10 @@ class WorkflowDataModule(L.LightningDataModule):
     def test_dataloader(self) -> DataLoader[Any]:
         """The whole test set."""
         return self._batches(self.problems("test"))
+
+    def predict_dataloader(self) -> DataLoader[Any]:
+        """Every problem that is to be answered."""
+        return self._batches(self.problems("predict"))
 
     def transfer_batch_to_device(self, batch: Any, device: Any, dataloader_idx: int) -> Any:
         """Problems are text and stay where they are."""

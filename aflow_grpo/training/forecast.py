@@ -29,7 +29,6 @@ __all__ = [
     "setting_warnings",
     "step_figures",
     "step_warnings",
-    "wilson_interval",
 ]
 
 ASSUMED_CALLS = 3
@@ -106,20 +105,6 @@ class ForecastRange:
     high_s: float
     low_usd: float
     high_usd: float
-
-
-def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a share (E. B. Wilson, 1927); (0, 1) without data.
-
-    Worked numbers: 5 of 10 give (0.2366, 0.7634); 0 of 10 give (0, 0.2775).
-    """
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    share, square = hits / n, z * z
-    middle = (share + square / (2 * n)) / (1 + square / n)
-    half = z / (1 + square / n) * math.sqrt(share * (1 - share) / n + square / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def quantile(values: Sequence[int], q: float) -> int:

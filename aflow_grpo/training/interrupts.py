@@ -39,6 +39,7 @@ __all__ = [
 SHUTDOWN_S = 5.0
 """A stopped run has ended by then."""
 _WORDS = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
+_SHOW_CURSOR = "\x1b[?25h"
 _Handler = Callable[[int, FrameType | None], object]
 
 
@@ -77,6 +78,8 @@ class _Stop:
     def _leave(self, signum: int) -> NoReturn:
         message = f"\naflow-grpo {self._verb}: {_WORDS[signal.Signals(signum)]}.\n"
         with contextlib.suppress(OSError):
+            if os.isatty(2):
+                message = f"{_SHOW_CURSOR}{message}"  # a live line may have hidden it
             if is_first_rank():
                 os.write(2, message.encode())
         os._exit(128 + signum)

@@ -18,12 +18,12 @@ from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.training.collect import Draw, collect
 from aflow_grpo.training.lengths import left_out_metrics, log_lengths, token_limits
-from aflow_grpo.training.metrics import rollout_metrics, valid_rate
+from aflow_grpo.training.metrics import interval_metrics, rollout_metrics, valid_rate
 from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.report import choose_example
+from aflow_grpo.training.sample_tables import evenly_spaced, log_rollout_table
 from aflow_grpo.training.settings import EvaluationSettings
 from aflow_grpo.training.shares import gather_rollouts, own_share
-from aflow_grpo.training.tracking import evenly_spaced, log_rollout_table
 
 __all__ = ["JudgingModule"]
 
@@ -67,6 +67,10 @@ class JudgingModule(L.LightningModule):
     def test_step(self, batch: Sequence[Problem], batch_idx: int) -> None:
         """Judge one batch of test problems fully."""
         self._judge("test", batch)
+
+    def predict_step(self, batch: Sequence[Problem], batch_idx: int) -> list[Rollout]:
+        """Answer one batch of problems, greedily; a callback writes what comes out."""
+        return self._draw("predict", batch, greedy=True)
 
     def on_validation_epoch_end(self) -> None:
         """Log what the batches gave."""
@@ -150,6 +154,8 @@ class JudgingModule(L.LightningModule):
         known = self.policy.operators
         metrics = rollout_metrics(self._sampled, split, operators=known)
         metrics |= rollout_metrics(self._greedy, split, greedy=True, operators=known)
+        metrics |= interval_metrics(self._sampled, split)
+        metrics |= interval_metrics(self._greedy, split, greedy=True)
         metrics |= left_out_metrics(self.trainer, split)
         self._log(metrics)
         self._log_lengths(split, self._sampled or self._greedy)
@@ -164,7 +170,7 @@ class JudgingModule(L.LightningModule):
 
     def _log_table(self, rollouts: Sequence[Rollout], name: str) -> None:
         rows = evenly_spaced(rollouts, self.evaluation.table_rows)
-        log_rollout_table(self.trainer.logger, rows, self.iteration, name)
+        log_rollout_table(self.trainer.logger, rows, self.iteration, name, self.policy.operators)
 
     def _count_cost(self, rollouts: Sequence[Rollout]) -> None:
         """Counted rollout by rollout in their order: the sum is the same to the bit every time."""

@@ -22,7 +22,7 @@ from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Rollout
 from aflow_grpo.training.datamodule import WorkflowDataModule
-from aflow_grpo.training.tracking import RunLogger
+from aflow_grpo.training.run_logger import RunLogger, never_fatal
 
 __all__ = [
     "DRAW_EVERY_N_ITERATIONS",
@@ -81,7 +81,7 @@ def check_lengths(policy: BasePolicy, trainer: L.Trainer) -> None:
         return
     found = {
         split: policy.too_long([problem.visible for problem in data.problems(split)])
-        for split in ("train", "val", "test")
+        for split in ("train", "val", "test", "predict")
     }
     found = {split: lengths for split, lengths in found.items() if lengths}
     limit = token_limits(policy).prompt
@@ -116,11 +116,12 @@ def log_lengths(
     counted = [rollout for rollout in rollouts if not rollout.masked]
     if not isinstance(logger, RunLogger) or not counted:
         return
-    drawn = histograms(counted, limits)
-    name = f"lengths/{split}_{step:06d}"
-    content = {"rollouts": len(counted)} | {title: asdict(drawn[title]) for title in drawn}
-    logger.log_text(json.dumps(content), f"{name}.json")
-    logger.log_bytes(_picture(drawn, f"{split}, iteration {step}"), f"{name}.png")
+    with never_fatal(f"the histograms of lengths of step {step}"):
+        drawn = histograms(counted, limits)
+        name = f"lengths/{split}_{step:06d}"
+        content = {"rollouts": len(counted)} | {title: asdict(drawn[title]) for title in drawn}
+        logger.log_text(json.dumps(content), f"{name}.json")
+        logger.log_bytes(_picture(drawn, f"{split}, iteration {step}"), f"{name}.png")
 
 
 def histograms(rollouts: Sequence[Rollout], limits: TokenLimits) -> dict[str, Histogram]:

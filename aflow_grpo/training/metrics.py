@@ -29,6 +29,9 @@ in ``status/unavailable`` and in nothing else.
 | ``length/prompt_tokens/<quantile>``, ``length/completion_tokens/<quantile>`` | p50, p90, max |
 | ``length/context_cut`` | share of prompts that hold only part of their problem's context |
 | ``valid_rate_greedy`` (``/domain``) | structural check: share valid as written, not executed |
+| ``problems`` (``/domain``) | full evaluation: problems that its figures are of |
+| ``ci95_low/<figure>`` (``/domain``) | lower end of the 95 % interval, of `WITH_INTERVAL` |
+| ``ci95_high/<figure>`` (``/domain``) | upper end |
 
 The update (`update.py`) adds these, under ``train/`` only; tokens are the policy's own, not those
 of demonstrations.
@@ -63,8 +66,10 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from math import fsum
 from statistics import fmean, pstdev
 
+from aflow_grpo.intervals import mean_interval, rate_interval
 from aflow_grpo.records import DOMAINS, Rollout, Status
 from aflow_grpo.rewards import Outcome, outcome_of
 from aflow_grpo.scoring.pass_at_k import pass_at_k
@@ -75,7 +80,9 @@ __all__ = [
     "BY_DATASET",
     "HEADLINE",
     "REWARD_PARTS",
+    "WITH_INTERVAL",
     "WRITTEN_BY_ENDPOINT",
+    "interval_metrics",
     "rollout_metrics",
     "valid_rate",
 ]
@@ -83,6 +90,8 @@ __all__ = [
 REWARD_PARTS = ("correctness", "efficiency", "simplicity", "format", "repetition", "penalty")
 BY_DATASET = ("reward", "accuracy", "direct_execution_rate", "cost_usd_per_problem")
 """What is reported for each dataset, of `HEADLINE`."""
+WITH_INTERVAL = ("direct_execution_rate", "accuracy", "reward")
+"""What a full evaluation reports an interval of, of `HEADLINE`; all but the reward are rates."""
 PASS_AT = (2, 4, 8)
 """The k of pass@k; pass@1 is the accuracy."""
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.\-]")
@@ -142,6 +151,32 @@ def rollout_metrics(
     metrics |= {f"{split}/{name}": value for name, value in _details(counted, suffix).items()}
     for name, figure in _by_dataset(counted).items():
         metrics[f"{split}/by_dataset{suffix}/{name}"] = figure
+    return metrics
+
+
+def interval_metrics(
+    rollouts: Sequence[Rollout], split: str, *, greedy: bool = False
+) -> dict[str, float]:
+    """On how many problems a full evaluation's figures rest, and their 95 % intervals.
+
+    The arguments are those of `rollout_metrics`. The same rollouts give the same numbers.
+    """
+    suffix = "_greedy" if greedy else ""
+    metrics: dict[str, float] = {}
+    for end, members in _by_domain([r for r in rollouts if not r.masked]):
+        problems: dict[str, list[Rollout]] = {}
+        for rollout in members:
+            problems.setdefault(rollout.problem.id, []).append(rollout)
+        if not problems:
+            continue
+        metrics[f"{split}/problems{suffix}{end}"] = float(len(problems))
+        counts_P = [len(samples) for samples in problems.values()]
+        for figure in WITH_INTERVAL:
+            sums_P = [fsum(map(HEADLINE[figure], samples)) for samples in problems.values()]
+            interval_of = mean_interval if figure == "reward" else rate_interval
+            low, high = interval_of(sums_P, counts_P)
+            metrics[f"{split}/ci95_low/{figure}{suffix}{end}"] = low
+            metrics[f"{split}/ci95_high/{figure}{suffix}{end}"] = high
     return metrics
 
 

@@ -42,9 +42,10 @@ from aflow_grpo.training.spending import SpendForecast
 from aflow_grpo.training.stage import RewardStage
 from aflow_grpo.training.update import UpdateReport, update_policy
 
-__all__ = ["GRPOModule"]
+__all__ = ["STATE_KEY", "GRPOModule"]
 
-_STATE_KEY = "aflow_grpo"
+STATE_KEY = "aflow_grpo"
+"""Where a checkpoint keeps this module's own state."""
 
 
 class GRPOModule(JudgingModule):
@@ -127,7 +128,7 @@ class GRPOModule(JudgingModule):
         checkpoint["state_dict"] = {
             f"policy.{name}": tensor for name, tensor in self.policy.trainable_state_dict().items()
         }
-        checkpoint[_STATE_KEY] = {
+        checkpoint[STATE_KEY] = {
             "iteration": self.iteration,
             "idle_steps": self._idle_steps,
             "reward_stage": self._reward_stage.state_dict(),
@@ -151,7 +152,7 @@ class GRPOModule(JudgingModule):
                 the policy has no weights to load it into.
         """
         self.policy.require_weights()
-        state: Mapping[str, Any] | None = checkpoint.get(_STATE_KEY)
+        state: Mapping[str, Any] | None = checkpoint.get(STATE_KEY)
         if state is None:
             raise ConfigError(
                 "--ckpt_path: the checkpoint is of another program. Expected one of this, such as "

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from math import fsum
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aflow_grpo.execution import ExecutionSettings, WorkflowExecutor
 from aflow_grpo.llm.budget import Budget
@@ -23,17 +23,20 @@ from aflow_grpo.llm.simulator import Simulator
 from aflow_grpo.llm.tiers import Tier, default_tiers
 from aflow_grpo.llm.trace_settings import TraceSettings
 from aflow_grpo.operators.registry import OperatorKit
-from aflow_grpo.policy.endpoint import EndpointPolicy
 from aflow_grpo.records import Problem
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.rollout import RolloutEngine, RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
+from aflow_grpo.sandbox.settings import SandboxSettings
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.training.event_loop import EventLoopThread
-from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.traces import TracedRun, Tracer
 from aflow_grpo.workflow.interpreter import Interpreter, InterpreterLimits
+
+if TYPE_CHECKING:  # torch and lightning, which answering by a fixed workflow does not need
+    from aflow_grpo.policy.endpoint import EndpointPolicy
+    from aflow_grpo.training.ranks import Ranks
 
 __all__ = ["OpenRun", "RunParts", "SandboxSettings"]
 
@@ -41,18 +44,6 @@ _BEFORE_RUNS = ""
 """Whose calls a journal of an older version holds: they have no run."""
 _TRACES_S = 10.0
 """Longest wait for traces at the end."""
-
-
-@dataclass(frozen=True)
-class SandboxSettings:
-    """Where the code that operators write is run."""
-
-    workers: int = 2
-    """Jobs at the same time."""
-    timeout_s: float = 10.0
-    """Processor time of one job; it may take six times as long by the clock."""
-    memory_mb: int = 1024
-    """Address space of one job."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +62,8 @@ class RunParts:
     rollout: RolloutSettings
     scoring: ScoringSettings
     operators: OperatorKit
+    scorers: type[ScorerSet] = ScorerSet
+    """What decides whether answers are right."""
 
 
 @dataclass
@@ -87,6 +80,8 @@ class OpenRun:
     budget: Budget = field(init=False)
     sandbox: Sandbox = field(init=False)
     engine: RolloutEngine = field(init=False)
+    world: str = ""
+    """The simulator's digest; empty where a real endpoint executes."""
     run: str | None = None
     tracer: Tracer | None = None
 
@@ -113,6 +108,7 @@ class OpenRun:
             simulator = Simulator(problems, markers, llm.simulator).start()
             self.stack.callback(simulator.close)
             tiers, scope = [simulator.tier()], simulator.digest
+            self.world = scope
         self.loop.run(self._connect(settings, tiers, scope, policy))
         self.loop.run(self._prepare(settings))
 
@@ -197,7 +193,7 @@ class OpenRun:
         executor = WorkflowExecutor(
             self.client, interpreter, self.sandbox, settings.execution, settings.operators
         )
-        scorers = await stack.enter_async_context(ScorerSet(self.sandbox, settings.scoring))
+        scorers = await stack.enter_async_context(settings.scorers(self.sandbox, settings.scoring))
         self.engine = RolloutEngine(executor, scorers, settings.reward, settings.rollout)
 
     def tracer_of(self, run: TracedRun, settings: TraceSettings) -> Tracer:

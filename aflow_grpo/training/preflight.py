@@ -22,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.intervals import wilson_interval
 from aflow_grpo.records import Usage
 from aflow_grpo.training.collect import rollout_callback_of
 from aflow_grpo.training.forecast import (
@@ -35,7 +36,6 @@ from aflow_grpo.training.forecast import (
     setting_warnings,
     step_figures,
     step_warnings,
-    wilson_interval,
 )
 from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.settings import EvaluationSettings

@@ -1,8 +1,9 @@
 """What a person sees while a run goes on, and the table at its end.
 
-On a terminal: one live line with rate, time left, reward, direct-execution rate and spend.
-Elsewhere: a plain line now and then. At the end of `fit`: before -> after per domain, where the
-run is, what to try next. `validate` and `test` end with the same table for one moment.
+On a terminal: how far it is, with rate and time left, and below it reward, direct-execution rate,
+spend, and what is being written and executed at the moment. Elsewhere: a plain line now and then.
+At the end of `fit`: before → after per domain, where the run is, what to try next. `validate` and
+`test` end with the same table for one moment. Progress goes to stderr, the rest to stdout.
 """
 
 from __future__ import annotations
@@ -10,60 +11,69 @@ from __future__ import annotations
 import re
 import shlex
 import sys
-import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import lightning as L
 from lightning.pytorch.trainer.states import TrainerFn
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from aflow_grpo.terminal import Step, console, progress, verbosity
 from aflow_grpo.training.collect import rollout_callback_of
 from aflow_grpo.training.launched import is_first_rank
-from aflow_grpo.training.report import evaluation_table, example_view, masked_note
-from aflow_grpo.training.tracking import RunLogger
+from aflow_grpo.training.looking import how_to_look
+from aflow_grpo.training.ranks import Ranks
+from aflow_grpo.training.report import (
+    evaluation_table,
+    example_view,
+    masked_note,
+    table_note,
+)
+from aflow_grpo.training.shares import own_share
+from aflow_grpo.training.tracking_address import without_password
+from aflow_grpo.training.underway import Underway
+from aflow_grpo.training.watching import DrawWatch
 
 __all__ = ["ProgressReporter"]
 
 _KEY = re.compile(r"""(api_key\b["']?\s*[:=]\s*["']?)[^\s"',}\]$]+""")
+_TRAINING_LINE_EVERY_S = 60.0
+"""Within an iteration that takes longer than `every_n_iterations` can tell."""
 
 
 class ProgressReporter(L.Callback):
     """Live progress on a terminal, plain lines elsewhere, a table at the end.
 
     Args:
-        every_n_iterations: How often a plain line is written where there is no terminal.
-        quiet: Only warnings, errors and the final table.
+        every_n_iterations: How often a plain line is written where there is no terminal; once a
+            minute there is one anyway.
+        quiet: Only warnings, errors and the final table, as with `--quiet`.
     """
 
     def __init__(self, every_n_iterations: int = 10, quiet: bool = False) -> None:
         self._every = max(1, every_n_iterations)
-        self._quiet = quiet
-        # Paths and names are printed as they are: "[x]" in one is no markup, ":x:" no emoji.
-        self._console = Console(
-            highlight=False, markup=False, emoji=False, quiet=not is_first_rank()
-        )
-        self._live: Progress | None = None
-        self._task: Any = None
-        self._started = time.monotonic()
+        self._quiet = quiet or verbosity() == "quiet" or not is_first_rank()
+        self._console = console()
+        self._console.quiet = not is_first_rank()
+        self._stack = ExitStack()
+        self._step: Step | None = None
+        self._underway = Underway(self._changed)
+        self._judging = False
+        self._headline = ""
+        self._module: Any = None
+        self._paid_usd = 0.0
         self._first_iteration = 0
+
+    def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        """Ask to be told how workflows come along."""
+        self._module = pl_module
+        rollout_callback_of(trainer).watcher = self._open_draw
 
     # fit
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Say what is being trained, on what, executed by whom."""
-        rollouts = rollout_callback_of(trainer)
-        self._say(f"Policy    {pl_module.policy.describe()}")
-        self._say(f"Executor  {rollouts.executor_name}; operator code in: {rollouts.sandbox_mode}")
-        self._say(f"Run       {trainer.default_root_dir}")
+        self._introduce(trainer, pl_module)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Announce the evaluation that the module is about to do."""
@@ -76,23 +86,18 @@ class ProgressReporter(L.Callback):
     ) -> None:
         """Switch from evaluation to training progress."""
         if pl_module.iteration == self._first_iteration:
-            self._started = time.monotonic()
             total = trainer.max_steps if trainer.max_steps > 0 else None
-            self._begin("training", total, completed=pl_module.iteration)
+            self._begin("training", total, done=pl_module.iteration)
 
     def on_train_batch_end(
         self, trainer: L.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """One more iteration."""
-        text = self._headline(trainer, pl_module.cost_usd)
-        if self._live is not None:
-            self._live.update(self._task, completed=pl_module.iteration, description=text)
-        elif pl_module.iteration % self._every == 0 or pl_module.iteration == 1:
-            done = pl_module.iteration - self._first_iteration
-            pace = (time.monotonic() - self._started) / max(1, done)
-            end = f"/{trainer.max_steps}" if trainer.max_steps > 0 else ""
-            left = f", {(trainer.max_steps - pl_module.iteration) * pace:.0f} s left" if end else ""
-            self._say(f"step {pl_module.iteration}{end}  {text}  {pace:.1f} s/step{left}")
+        self._headline = _headline(trainer.callback_metrics)
+        if self._step is not None:
+            self._step.advance(1, self._note("", self._headline))
+            if pl_module.iteration % self._every == 0 or pl_module.iteration == 1:
+                self._step.say()
 
     def on_train_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Announce the evaluation that the module is about to do."""
@@ -109,37 +114,69 @@ class ProgressReporter(L.Callback):
             title = f"Validation, {when} {pl_module.iteration} steps"
             before = earlier[0] if earlier else None
             self._console.print(evaluation_table(title, "val", after, before))
-            self._note_masked("val", after)
+            self._add_notes("val", after, pl_module)
         self._show_example(pl_module)
         self._console.print(f"Run directory: {trainer.default_root_dir}", soft_wrap=True)
         for line in _next_commands(trainer):
             self._console.print(f"  {line}", soft_wrap=True)
 
-    # validate, test
+    # validate, test, predict
+
+    def on_validation_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Say who is being judged; in the middle of `fit` that is known."""
+        if trainer.state.fn is TrainerFn.VALIDATING:
+            self._introduce(trainer, pl_module)
+            batches, loader = trainer.num_val_batches, trainer.val_dataloaders
+            self._begin_alone(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table, after `validate` only."""
         if trainer.state.fn is TrainerFn.VALIDATING:
             self._show(trainer, pl_module, "val", "Validation")
 
+    def on_test_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Say who is being judged."""
+        self._introduce(trainer, pl_module)
+        batches, loader = trainer.num_test_batches, trainer.test_dataloaders
+        self._begin_alone(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
+
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table."""
         self._show(trainer, pl_module, "test", "Test")
 
-    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
-        """Leave the terminal as it was."""
+    def on_predict_start(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Say who answers."""
+        self._introduce(trainer, pl_module)
+        batches, loader = trainer.num_predict_batches, trainer.predict_dataloaders
+        self._begin_alone(trainer, "answering", batches, loader, 1)
+
+    def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
+        """Whoever writes the answers says where they are."""
         self._end()
 
+    def on_exception(self, trainer: L.Trainer, pl_module: Any, exception: BaseException) -> None:
+        """Leave the terminal as it was."""
+        self._step = None
+        self._stack.__exit__(type(exception), exception, exception.__traceback__)
+
+    def _introduce(self, trainer: L.Trainer, pl_module: Any) -> None:
+        rollouts = rollout_callback_of(trainer)
+        self._say(f"Policy    {pl_module.policy.describe()}")
+        self._say(f"Executor  {rollouts.executor_name}; operator code in: {rollouts.sandbox_mode}")
+        self._say(f"Run       {trainer.default_root_dir}")
+
     def _show(self, trainer: L.Trainer, pl_module: Any, split: str, title: str) -> None:
+        self._end()
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         self._console.print(evaluation_table(title, split, metrics))
-        self._note_masked(split, metrics)
+        self._add_notes(split, metrics, pl_module)
         self._show_example(pl_module)
 
-    def _note_masked(self, split: str, metrics: Mapping[str, float]) -> None:
-        note = masked_note(split, metrics)
-        if note:
-            self._console.print(note, soft_wrap=True)
+    def _add_notes(self, split: str, metrics: Mapping[str, float], pl_module: Any) -> None:
+        samples = pl_module.evaluation.samples
+        for note in (table_note(split, metrics, samples), masked_note(split, metrics)):
+            if note:
+                self._console.print(note, soft_wrap=True)
         self._console.print()
 
     def _show_example(self, pl_module: Any) -> None:
@@ -147,44 +184,82 @@ class ProgressReporter(L.Callback):
             self._console.print(example_view(pl_module.example))
             self._console.print()
 
-    def _begin_evaluation(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
-        problems = len(trainer.datamodule.problems("val"))  # type: ignore[attr-defined]
-        total = problems * (pl_module.evaluation.samples + 1)
-        self._say(f"Judging the policy {moment} training: {problems} problems, {total} workflows …")
+    # Progress
 
-    def _begin(self, description: str, total: int | None, completed: int = 0) -> None:
-        self._end()
-        if self._quiet or self._console.quiet or not self._console.is_terminal:
-            return
-        self._live = Progress(
-            MofNCompleteColumn(),
-            BarColumn(bar_width=20),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
+    def _begin_evaluation(self, trainer: L.Trainer, pl_module: Any, moment: str) -> None:
+        problems = trainer.datamodule.problems("val")  # type: ignore[attr-defined]
+        each = pl_module.evaluation.samples + 1
+        self._say(
+            f"Judging the policy {moment} training: {len(problems)} problems, "
+            f"{len(problems) * each} workflows …"
         )
-        self._live.start()
-        self._task = self._live.add_task(description, total=total, completed=completed)
+        mine = own_share(problems, Ranks.of(trainer)).items
+        self._begin(f"judging {moment}", len(mine) * each, judging=True)
+
+    def _begin_alone(
+        self, trainer: L.Trainer, what: str, batches: Any, loader: Any, each: int
+    ) -> None:
+        """What the trainer does with the batches of a loader."""
+        ranks = Ranks.of(trainer).world_size
+        # For `predict` Lightning makes a loader of its own, which knows its sampler only.
+        size = loader.batch_size or loader.batch_sampler.batch_size
+        problems = min(len(loader.dataset), sum(batches) * size)
+        self._begin(what, -(-problems // ranks) * each, judging=True)
+
+    def _begin(
+        self, description: str, total: int | None, *, done: int = 0, judging: bool = False
+    ) -> None:
+        self._end()
+        self._judging = judging
+        self._underway = Underway(self._changed)
+        self._paid_usd = 0.0 if self._module is None else self._module.cost_usd
+        every_s = {} if judging else {"line_every_s": _TRAINING_LINE_EVERY_S}
+        self._step = self._stack.enter_context(
+            progress(description, total, done=done, quiet=self._quiet, **every_s)
+        )
 
     def _end(self) -> None:
-        if self._live is not None:
-            self._live.stop()
-            self._live = None
+        self._step = None
+        self._stack.close()
 
-    def _headline(self, trainer: L.Trainer, spent: float) -> str:
-        metrics = trainer.callback_metrics
-        if metrics["train/status/unavailable"] == 1:
-            return f"no workflow could be judged: the executor was unavailable  ${spent:.3f}"
-        return (
-            f"reward {metrics['train/reward']:+.2f}  "
-            f"direct {metrics['train/direct_execution_rate']:.0%}  "
-            f"accuracy {metrics['train/accuracy']:.0%}  ${spent:.3f}"
-        )
+    def _open_draw(self, split: str, workflows: int, executed: bool) -> DrawWatch:
+        if self._step is None:  # an evaluation that a stopped run has still to make
+            self._begin("judging", None, judging=True)
+        return self._underway.open(split, workflows, executed)
+
+    def _changed(self, ended: int) -> None:
+        step = self._step
+        if step is not None:
+            step.advance(ended if self._judging else 0, self._changed_note())
+
+    def _changed_note(self) -> str:
+        """What there is to say beside the count, in 78 columns as a rule."""
+        phase = self._underway.phase
+        if self._judging:
+            return self._note(phase, self._underway.figures)
+        phase = f"validating, {phase}" if self._underway.validating else phase or "learning"
+        return self._note(phase, self._headline)
+
+    def _note(self, phase: str, figures: str) -> str:
+        paid = self._paid_usd + self._underway.cost_usd
+        # What the module has counted is exact, and more: demonstrations, batches made before.
+        spent = max(paid, 0.0 if self._module is None else self._module.cost_usd)
+        return "  ".join(filter(None, (figures, f"${spent:.3f}", phase)))
 
     def _say(self, line: str) -> None:
         if not self._quiet:
             self._console.print(line, soft_wrap=True)
+
+
+def _headline(metrics: Mapping[str, Any]) -> str:
+    """Of the last iteration."""
+    if metrics["train/status/unavailable"] == 1:
+        return "no workflow could be judged: the executor was unavailable"
+    return (
+        f"reward {metrics['train/reward']:+.2f}  "
+        f"direct {metrics['train/direct_execution_rate']:.0%}  "
+        f"accuracy {metrics['train/accuracy']:.0%}"
+    )
 
 
 def _next_commands(trainer: L.Trainer) -> list[str]:
@@ -194,15 +269,12 @@ def _next_commands(trainer: L.Trainer) -> list[str]:
     lines = [
         shlex.join(["aflow-grpo", "test", *_without_keys(given), *root, "--ckpt_path", "last"])
     ]
-    if isinstance(trainer.logger, RunLogger):
-        store = trainer.logger.tracking_uri
-        lines.insert(0, shlex.join(["mlflow", "ui", "--backend-store-uri", store]))
-    return lines
+    return [*how_to_look(trainer.loggers), *lines]
 
 
 def _without_keys(arguments: Sequence[str]) -> list[str]:
-    """A key that was typed has to be typed again: what is printed ends up in logs."""
-    hidden = [_KEY.sub(r"\1(hidden)", argument) for argument in arguments]
+    """What was typed of keys has to be typed again: what is printed ends up in logs."""
+    hidden = [without_password(_KEY.sub(r"\1(hidden)", argument)) for argument in arguments]
     for index, argument in enumerate(arguments[1:]):
         if arguments[index].endswith("api_key") and not argument.startswith("$"):
             hidden[index + 1] = "(hidden)"

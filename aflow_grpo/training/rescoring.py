@@ -22,7 +22,7 @@ from aflow_grpo.rewards import RewardSettings, compute_reward, is_rehearsed
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
-from aflow_grpo.training.metrics import rollout_metrics, valid_rate
+from aflow_grpo.training.metrics import interval_metrics, rollout_metrics, valid_rate
 from aflow_grpo.training.open_run import SandboxSettings
 from aflow_grpo.training.storing import QUICK, STRUCTURE
 
@@ -121,7 +121,10 @@ def part_metrics(rollouts: Sequence[Rollout], part: str, rescorer: Rescorer) -> 
         return valid_rate(rollouts, "val")
     split, _, kind = part.partition("/")
     name = part if part == QUICK else split
-    return rollout_metrics(rollouts, name, greedy=bool(kind), operators=rescorer.operators)
+    metrics = rollout_metrics(rollouts, name, greedy=bool(kind), operators=rescorer.operators)
+    if split != "train" and part != QUICK:
+        metrics |= interval_metrics(rollouts, split, greedy=bool(kind))
+    return metrics
 
 
 @dataclass

@@ -9,7 +9,7 @@ endpoints are asked whether they answer.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.running import RunningBatch
 from aflow_grpo.training.storing import Place, make_batch, settings_text
 from aflow_grpo.training.traces import TracedRun
+from aflow_grpo.training.watching import UNWATCHED, DrawWatch, Watcher
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import InterpreterLimits
 
@@ -91,6 +92,8 @@ class RolloutCallback(L.Callback):
         load_scorers(scoring.scorers)  # a wrong path stops before anything is opened
         self._guard = OutageGuard(llm.max_unavailable, llm.unavailable_over)
         self._open: OpenRun | None = None
+        self.watcher: Watcher | None = None
+        """Whom to tell how workflows come along."""
 
     @property
     def client(self) -> ExecutorClient:
@@ -113,6 +116,11 @@ class RolloutCallback(L.Callback):
         if self.llm.simulator is not None:
             return "simulator"
         return (self.llm.tiers or default_tiers())[0].model
+
+    @property
+    def simulator_digest(self) -> str:
+        """Names the simulated world; empty where a real endpoint executes."""
+        return self._opened.world
 
     @property
     def _opened(self) -> OpenRun:
@@ -157,8 +165,17 @@ class RolloutCallback(L.Callback):
         """Close everything; Lightning skips teardown after an exception."""
         self.close()
 
+    def watch(self, split: str, workflows: int, *, executed: bool) -> DrawWatch:
+        """Who is to be told of a draw that begins."""
+        return UNWATCHED if self.watcher is None else self.watcher(split, workflows, executed)
+
     def open_batch(
-        self, trainer: L.Trainer, *, evaluation: bool = False, rehearse: bool = False
+        self,
+        trainer: L.Trainer,
+        *,
+        evaluation: bool = False,
+        rehearse: bool = False,
+        on_done: Callable[[Rollout], None] | None = None,
     ) -> RunningBatch:
         """A batch that takes workflows one by one and runs them; see `RolloutEngine.run`.
 
@@ -167,7 +184,12 @@ class RolloutCallback(L.Callback):
         opened = self._opened
         poll = partial(self.stop_if_terminated, trainer)
         return RunningBatch(
-            opened.loop, opened.engine, poll, evaluation=evaluation, rehearse=rehearse
+            opened.loop,
+            opened.engine,
+            poll,
+            evaluation=evaluation,
+            rehearse=rehearse,
+            on_done=on_done,
         )
 
     def inspect(self, requests: Sequence[RolloutRequest]) -> list[Rollout]:

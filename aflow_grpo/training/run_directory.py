@@ -26,7 +26,7 @@ from typing import IO, Any, Self
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.training.checkpoint import checkpoint_directory
 
-__all__ = ["RunDirectory", "read_run_id", "storage_trouble"]
+__all__ = ["RunDirectory", "read_run_id", "recorded_store", "storage_trouble"]
 
 _KEY = "trainer.default_root_dir"
 _LOCK_FILE = "run.lock"
@@ -40,6 +40,12 @@ def read_run_id(root: str | Path) -> str | None:
     """The MLflow run that `fit` last logged to under `root`, or None."""
     run_id = _read(Path(root) / _RUN_FILE).get("mlflow_run_id")
     return str(run_id) if run_id else None
+
+
+def recorded_store(root: str | Path) -> str | None:
+    """Where that run is tracked: MLflow's tracking URI, or None."""
+    uri = _read(Path(root) / _RUN_FILE).get("tracking_uri")
+    return str(uri) if uri else None
 
 
 @dataclass

@@ -41,7 +41,7 @@ def _section(spec: OperatorSpec) -> str:
         "",
         spec.summary,
         "",
-        f"```python\nresult = await self.{signature(spec)}\n```",
+        f"```text\nresult = await self.{signature(spec)}\n```",
         "",
         "| parameter | type | |",
         "|---|---|---|",

@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer, Qwen2Tokenizer
 
+from aflow_grpo.policy.recipe import TinyShape
 from aflow_grpo.policy.synthetic import synthetic_workflow
-from aflow_grpo.policy.tiny import TinyShape, tiny_model
+from aflow_grpo.policy.tiny import tiny_model
 from aflow_grpo.policy.tokenizer import END_TOKEN, PAD_TOKEN, PHRASES, train_tokenizer
 from aflow_grpo.records import DOMAINS
 

@@ -14,11 +14,11 @@ from aflow_grpo.data.generate import generate_problems
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.policy import Policy
-from aflow_grpo.policy.supervised import Example, SupervisedSettings, train_supervised
-from aflow_grpo.policy.tiny import TinyShape, tiny_model
+from aflow_grpo.policy.recipe import SupervisedSettings, TinyShape, WarmStartSettings
+from aflow_grpo.policy.supervised import Example, train_supervised
+from aflow_grpo.policy.tiny import tiny_model
 from aflow_grpo.policy.validity import Sample, count_validity, faults_of, sample_policy
 from aflow_grpo.policy.warmstart import (
-    WarmStartSettings,
     file_sha256,
     training_problems,
     warm_start,

@@ -20,7 +20,6 @@ from aflow_grpo.training.forecast import (
     setting_warnings,
     step_figures,
     step_warnings,
-    wilson_interval,
 )
 from aflow_grpo.training.settings import EvaluationSettings
 
@@ -38,22 +37,6 @@ def figures_of(*rollouts: Rollout) -> StepFigures:
 
 
 # Statistics
-
-
-@pytest.mark.parametrize(
-    ("hits", "n", "low", "high"),
-    [(5, 10, 0.2366, 0.7634), (0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (0, 0, 0.0, 1.0)],
-)
-def test_wilson_intervals_by_hand(hits: int, n: int, low: float, high: float) -> None:
-    assert wilson_interval(hits, n) == pytest.approx((low, high), abs=5e-5)
-
-
-@given(st.integers(1, 5000).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
-def test_an_interval_holds_its_share_and_mirrors(drawn: tuple[int, int]) -> None:
-    hits, n = drawn
-    low, high = wilson_interval(hits, n)
-    assert 0 <= low <= hits / n + 1e-12 and hits / n - 1e-12 <= high <= 1
-    assert wilson_interval(n - hits, n) == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
 @given(st.lists(st.integers(0, 99), min_size=1), st.floats(0.01, 1))

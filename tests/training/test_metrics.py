@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from made_rollouts import DIRECT, REPAIRED, call, rollout
 
+from aflow_grpo.intervals import wilson_interval
 from aflow_grpo.records import (
     DOMAINS,
     Completion,
@@ -21,7 +22,13 @@ from aflow_grpo.records import (
     WorkflowSource,
 )
 from aflow_grpo.training import metrics as module
-from aflow_grpo.training.metrics import HEADLINE, REWARD_PARTS, rollout_metrics, valid_rate
+from aflow_grpo.training.metrics import (
+    HEADLINE,
+    REWARD_PARTS,
+    interval_metrics,
+    rollout_metrics,
+    valid_rate,
+)
 
 
 def tokens(count: int, *, context_cut: bool = False) -> Completion:
@@ -285,6 +292,42 @@ def test_groups_are_told_apart_by_their_problem_and_need_two_members() -> None:
     assert not [n for n in rollout_metrics([RIGHT, INVALID], "val") if "spread" in n or "zero" in n]
 
 
+# Intervals
+
+
+def of_group(group: int, *totals: float, right: int = 0, domain: Domain = "math") -> list[Rollout]:
+    """A problem's samples, the first `right` of which are right."""
+    return [
+        rollout(domain, total=total, correct=k < right, group=group, member=k)
+        for k, total in enumerate(totals)
+    ]
+
+
+def test_intervals_are_over_problems_and_leave_masked_workflows_out() -> None:
+    down = [rollout(group=9, status=Status.UNAVAILABLE, fault_kind=FaultKind.DEADLINE)]
+    math = of_group(0, 4.0, 6.0, right=2) + of_group(1, 1.0, 1.0) + down
+    everything = math + of_group(2, 3.0, 3.0, right=2, domain="qa")
+    found = interval_metrics(everything, "val")
+    assert (found["val/problems"], found["val/problems/math"], found["val/problems/qa"]) == (
+        3,
+        2,
+        1,
+    )
+    assert "val/problems/code" not in found
+    ends = {
+        name: (found[f"val/ci95_low/{name}"], found[f"val/ci95_high/{name}"])
+        for name in ("accuracy/math", "direct_execution_rate", "reward/math", "reward/qa")
+    }
+    # Two problems, one wholly right, one wholly wrong: worth two trials.
+    assert ends["accuracy/math"] == pytest.approx(wilson_interval(1, 2))
+    assert ends["direct_execution_rate"] == pytest.approx(wilson_interval(3, 3))
+    assert ends["reward/math"] == (1.0, 5.0) and ends["reward/qa"] == (3.0, 3.0)
+    assert interval_metrics(everything, "val") == found
+    greedy = interval_metrics(of_group(0, 4.0), "test", greedy=True)
+    assert greedy["test/problems_greedy"] == 1 and "test/ci95_low/reward_greedy/math" in greedy
+    assert interval_metrics(down, "val") == {}
+
+
 # The documented names
 
 DOMAIN_SUFFIX = f"(?:/(?:{'|'.join(DOMAINS)}))?"
@@ -317,6 +360,7 @@ def produced() -> set[str]:
         other = replace(plain.problem, dataset="other")
         kinds.append(replace(plain, problem=other, score=Score(0.5, False, measures={"f1": 0.5})))
     names = rollout_metrics(kinds, "val") | valid_rate(kinds, "val")
+    names |= interval_metrics(kinds, "val")
     return {name.removeprefix("val/") for name in names}
 
 

@@ -1,11 +1,12 @@
-"""What a person sees: the table in 80 columns, plain lines off a terminal, commands to copy."""
+"""What a person sees: the table in 80 columns, progress on a terminal and in a log, commands."""
 
 from __future__ import annotations
 
 import io
 import itertools
+import os
 import shlex
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,9 +16,11 @@ import torch
 from executed_world import closed_port_tier
 from lightning.pytorch.trainer.states import TrainerFn
 from made_rollouts import rollout
+from pseudo_terminal import HIDE, SHOW, PseudoTerminal
 from rich.console import Console
 
 from aflow_grpo.data.sources import DataSource
+from aflow_grpo.intervals import wilson_interval
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.policy import Policy
 from aflow_grpo.records import DOMAINS
@@ -25,7 +28,7 @@ from aflow_grpo.training.datamodule import WorkflowDataModule
 from aflow_grpo.training.metrics import rollout_metrics
 from aflow_grpo.training.module import GRPOModule
 from aflow_grpo.training.progress import ProgressReporter
-from aflow_grpo.training.report import evaluation_table
+from aflow_grpo.training.report import evaluation_table, table_note
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.settings import EvaluationSettings
 from aflow_grpo.training.tracking import RunLogger
@@ -43,7 +46,16 @@ def figures(rate: float, reward: float, cost: float, split: str = "val") -> dict
         found |= {f"{split}/{name}{suffix}{domain}": rate for name in RATES}
         found[f"{split}/reward{suffix}{domain}"] = reward
         found[f"{split}/cost_usd_per_problem{suffix}{domain}"] = cost
+        found[f"{split}/problems{suffix}{domain}"] = 30
+        for name in (*RATES[:2], "reward"):
+            low, high = (reward - 1, reward + 1) if name == "reward" else wilson(rate)
+            found[f"{split}/ci95_low/{name}{suffix}{domain}"] = low
+            found[f"{split}/ci95_high/{name}{suffix}{domain}"] = high
     return found
+
+
+def wilson(rate: float) -> tuple[float, float]:
+    return wilson_interval(30 * rate, 30)
 
 
 def rendered(table: Any, width: int = 80) -> str:
@@ -78,19 +90,38 @@ def test_the_table_fits_into_80_columns_and_nothing_is_cut(
 def test_the_table_shows_every_figure_in_total_and_by_domain() -> None:
     after = figures(0.5, 1.25, 2e-4)
     after |= {"val/reward/qa": -3.0, "val/accuracy_greedy/math": 0.75}
-    lines = rendered(evaluation_table("After", "val", after, figures(0.1, -2.0, 1e-4))).splitlines()
-    rows = {line[:20].strip(): " ".join(line[20:].split()) for line in lines if "→" in line}
-    assert lines[0].strip() == "After"
-    assert [line.split() for line in lines if line.split()[:1] == ["all"]] == [["all", *DOMAINS]]
-    assert rows["reward, sampled"] == "-2.0 → 1.2 -2.0 → 1.2 -2.0 → 1.2 -2.0 → -3.0"
-    assert rows["accuracy, greedy"] == "10% → 50% 10% → 75% 10% → 50% 10% → 50%"
-    assert rows["USD / 1000 problems"] == " ".join(["0.10 → 0.20"] * 4)
-    assert len(rows) == 7
+    text = rendered(evaluation_table("After", "val", after, figures(0.1, -2.0, 1e-4)))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert rows[0] == "After" and rows[1] == " ".join(["all", *DOMAINS])
+    sampled, greedy = rows.index("sampled" + " n = 30" * 4), rows.index("greedy" + " n = 30" * 4)
+    rates = [f"{label}{' 10% → 50%' * 4}" for label in ("direct", "accuracy")]
+    assert rows[sampled + 1 :: 2][:2] == rates
+    # 3 of 30 and 15 of 30, by Wilson.
+    assert set(rows[sampled + 2 :: 2][:2]) == {" ".join(["3–26 → 33–67"] * 4)}
+    assert rows[sampled + 5 : greedy] == [
+        "reward -2.0 → 1.2 -2.0 → 1.2 -2.0 → 1.2 -2.0 → -3.0",
+        " ".join(["±1.0 → ±1.0"] * 4),
+        "fallback" + " 10% → 50%" * 4,
+        "USD / 1000" + " 0.10 → 0.20" * 4,
+    ]
+    assert rows[greedy + 3] == "accuracy 10% → 50% 10% → 75% 10% → 50% 10% → 50%"
+
+
+def test_what_an_older_checkpoint_does_not_have_is_left_open() -> None:
+    after = figures(0.5, 1.0, 2e-4)
+    before = {k: v for k, v in after.items() if "ci95" not in k and "problems" not in k}
+    text = rendered(evaluation_table("", "val", after, before))
+    rows = [" ".join(line.split()) for line in text.splitlines()]
+    assert " ".join(["– → 33–67"] * 4) in rows
+    bare = rendered(evaluation_table("", "val", before, before))
+    assert "–" not in bare and "n =" not in bare
+    assert table_note("val", before, 5) == "" and "5 sampled" in table_note("val", after, 5)
+    assert max(map(len, table_note("val", after, 16).splitlines())) <= 80
 
 
 def test_a_figure_that_is_missing_is_a_dash_and_a_domain_that_is_missing_no_column() -> None:
     text = rendered(evaluation_table("Test", "test", {"test/accuracy": 0.5, "test/accuracy/qa": 1}))
-    (line,) = [line for line in text.splitlines() if "accuracy, sampled" in line]
+    (line,) = [line for line in text.splitlines() if "accuracy" in line]
     assert line.split()[-2:] == ["50%", "100%"]
     (line,) = [line for line in text.splitlines() if "reward" in line]
     assert line.split()[-2:] == ["–", "–"]
@@ -106,6 +137,13 @@ class Stage(NamedTuple):
     trainer: L.Trainer
     module: GRPOModule
     reporter: ProgressReporter
+
+    @property
+    def rollouts(self) -> RolloutCallback:
+        """Whom `collect` asks who is to be told."""
+        callback = self.trainer.callbacks[0]  # type: ignore[attr-defined]
+        assert isinstance(callback, RolloutCallback)
+        return callback
 
     def step(self, metrics: dict[str, float]) -> None:
         """One training iteration, as the reporter sees it."""
@@ -136,11 +174,11 @@ def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     stage = stage_in(tmp_path, ProgressReporter(**getattr(request, "param", {})))
-    rollouts = stage.trainer.callbacks[0]  # type: ignore[attr-defined]
-    rollouts.setup(stage.trainer, stage.module, "fit")
+    stage.rollouts.setup(stage.trainer, stage.module, "fit")
+    stage.reporter.setup(stage.trainer, stage.module, "fit")
     stage.module.policy.setup()
     yield stage
-    rollouts.close()
+    stage.rollouts.close()
     torch.set_num_threads(threads)
 
 
@@ -156,17 +194,19 @@ def test_plain_lines_now_and_then_where_there_is_no_terminal(
     for _ in range(9):
         opened.step(TRAINED)
     opened.reporter.on_train_end(opened.trainer, opened.module)
-    lines = capsys.readouterr().out.splitlines()
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
     assert lines[0] == "Policy    tiny (qwen2, float32): 100.00 % of 0.87 M parameters trained"
     assert lines[1].startswith("Executor  gpt-4o-mini; operator code in: ")
     assert lines[2] == f"Run       {opened.trainer.default_root_dir}"
-    assert lines[3] == "Judging the policy before training: 7 problems, 21 workflows …"
-    steps = [line.split() for line in lines[4:-1]]
-    assert [line[1] for line in steps] == ["1/40", "4/40", "8/40"]
-    assert " ".join(steps[0]).startswith(
-        "step 1/40 reward +3.25 direct 100% accuracy 50% $0.000 0.0 s/step, 0 s left"
-    )
-    assert lines[-1] == "Judging the policy after training: 7 problems, 21 workflows …"
+    assert lines[3:] == [
+        "Judging the policy before training: 7 problems, 21 workflows …",
+        "Judging the policy after training: 7 problems, 21 workflows …",
+    ]
+    *steps, last = said.err.splitlines()
+    assert [line.split(",")[0] for line in steps] == [f"training: {n}/40" for n in (1, 4, 8)]
+    assert steps[0].endswith("0:00 left  reward +3.25  direct 100%  accuracy 50%  $0.000")
+    assert last.startswith("training: 9/40 in 0:0")
 
 
 def test_a_resumed_run_starts_its_pace_anew(
@@ -175,15 +215,17 @@ def test_a_resumed_run_starts_its_pace_anew(
     opened.module.iteration = 29
     opened.reporter.on_train_start(opened.trainer, opened.module)
     opened.step(TRAINED)
-    (line,) = capsys.readouterr().out.splitlines()
-    assert line.startswith("step 30/40  reward +3.25")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("training: 30/40, ") and "reward +3.25" in line
 
 
 def test_a_step_in_which_the_executor_was_down_is_told(
     opened: Stage, capsys: pytest.CaptureFixture[str]
 ) -> None:
     opened.step({"train/status/unavailable": 1.0})
-    assert "step 1/40  no workflow could be judged: the executor was" in capsys.readouterr().out
+    said = capsys.readouterr().err
+    assert "training: 1/40" in said
+    assert "no workflow could be judged: the executor was unavailable" in said
 
 
 @pytest.mark.parametrize("opened", [{"quiet": True}], indirect=True)
@@ -194,7 +236,7 @@ def test_quiet_shows_the_final_table_only(
     opened.reporter.on_train_start(opened.trainer, opened.module)
     opened.step(TRAINED)
     opened.reporter.on_train_end(opened.trainer, opened.module)
-    assert capsys.readouterr().out == ""
+    assert "".join(capsys.readouterr()) == ""
     opened.module.evaluations = [figures(0.1, -8, 1e-4), figures(0.9, 6, 2e-4)]
     opened.module.example = rollout()
     opened.reporter.on_fit_end(opened.trainer, opened.module)
@@ -203,21 +245,84 @@ def test_quiet_shows_the_final_table_only(
     assert "One workflow" not in out
 
 
-def test_a_terminal_gets_one_live_line_that_an_exception_ends(
-    opened: Stage, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], PseudoTerminal]]:
+    """Makes stderr a terminal; to be called in the test, since pytest sets stderr before it."""
+    terminal = PseudoTerminal()
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "80")
+    with os.fdopen(os.dup(terminal.slave), "w") as stderr:
+
+        def begin() -> PseudoTerminal:
+            monkeypatch.setattr("sys.stderr", stderr)
+            return terminal
+
+        yield begin
+    terminal.close()
+
+
+def test_a_terminal_gets_live_lines_that_an_exception_ends(
+    opened: Stage, live: Callable[[], PseudoTerminal], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("FORCE_COLOR", "1")  # rich then takes any stream for a terminal
-    monkeypatch.setenv("TERM", "xterm")
-    hide, show = "\x1b[?25l", "\x1b[?25h"
+    terminal = live()
     for _ in range(3):
         opened.step(TRAINED)
+    watch = opened.rollouts.watch("train", 8, executed=True)
+    watch.written()
+    terminal.wait_for("written 1/8, executed 0")
+    watch.ended(rollout())
+    terminal.wait_for("written 1/8, executed 1")
+    watch.over()
+    terminal.wait_for("learning")
     opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
-    out = capsys.readouterr().out
-    assert out.count(hide) == out.count(show) == 1 and out.index(hide) < out.index(show)
-    assert "3/40" in out and "reward +3.25" in out
-    assert "s/step" not in out, "a plain line beside the live one"
+    terminal.wait_for(SHOW)
+    shown = terminal.shown
+    assert shown.count(HIDE) == shown.count(SHOW) == 1 and shown.index(HIDE) < shown.index(SHOW)
+    assert "training" in shown and "3/40" in shown and "reward +3.25" in shown
+    assert capsys.readouterr().out == "", "a plain line beside the live one"
     opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
-    assert capsys.readouterr().out == ""
+
+
+def test_an_evaluation_is_shown_as_its_workflows_are_written_and_executed(
+    opened: Stage, live: Callable[[], PseudoTerminal]
+) -> None:
+    terminal = live()
+    opened.reporter.on_train_start(opened.trainer, opened.module)
+    watch = opened.rollouts.watch("val/greedy", 7, executed=True)
+    for _ in range(7):
+        watch.written()
+    terminal.wait_for("0/21")
+    for number in range(4):
+        watch.ended(rollout(total=4.0, correct=number < 1))
+    terminal.wait_for("reward +4.00  direct 100%  accuracy 25%  $0.000  written 7/7, executed 4")
+    assert "judging before  ━" in terminal.shown
+    watch.over()  # three were too late: they will not be waited for
+    terminal.wait_for("7/21")
+    opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
+
+
+def test_a_validation_between_two_steps_is_told_from_training(
+    opened: Stage, live: Callable[[], PseudoTerminal]
+) -> None:
+    terminal = live()
+    opened.step(TRAINED)
+    watch = opened.rollouts.watch("val/greedy", 5, executed=False)
+    watch.written()
+    terminal.wait_for("validating, checking 1/5")
+    watch.over()
+    opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())
+    assert "1/40" in terminal.shown and "2/40" not in terminal.shown
+
+
+def test_an_evaluation_that_nobody_announced_is_shown_too(
+    opened: Stage, live: Callable[[], PseudoTerminal]
+) -> None:
+    """As when a run is continued that was stopped in its last evaluation."""
+    terminal = live()
+    watch = opened.rollouts.watch("val/greedy", 5, executed=True)
+    watch.ended(rollout())
+    terminal.wait_for("judging  1")
+    opened.reporter.on_fit_end(opened.trainer, opened.module)
 
 
 @pytest.mark.parametrize(("fn", "shown"), [(TrainerFn.VALIDATING, 1), (TrainerFn.FITTING, 0)])
@@ -229,7 +334,7 @@ def test_validation_ends_with_the_table_but_not_in_the_middle_of_fit(
     after = figures(0.5, 2.0, 1e-4)
     stage.trainer.callback_metrics.update({k: torch.tensor(v) for k, v in after.items()})
     stage.reporter.on_validation_end(stage.trainer, stage.module)
-    assert capsys.readouterr().out.count("accuracy, greedy") == shown
+    assert capsys.readouterr().out.count("accuracy") == 2 * shown
 
 
 # The end of fit

@@ -13,17 +13,15 @@ import lightning as L
 import pytest
 import yaml
 from lightning.pytorch.cli import LightningArgumentParser
-from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.utilities.exceptions import SIGTERMException
-from made_rollouts import call, rollout
+from logged_runs import artifact, stored
 from mlflow.tracking import MlflowClient
 
 from aflow_grpo.llm.settings import LLMSettings
-from aflow_grpo.records import FaultKind, Finding, Rollout, Status, Usage
 from aflow_grpo.training.interrupts import Terminated
 from aflow_grpo.training.rollout_callback import RolloutCallback
 from aflow_grpo.training.run_directory import RunDirectory, read_run_id
-from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, log_rollout_table, start_run
+from aflow_grpo.training.tracking import ConfigArtifact, RunLogger, start_run
 
 # MLflow's own doing.
 pytestmark = [
@@ -32,12 +30,6 @@ pytestmark = [
 ]
 
 KEY = "sk-fake-0123456789abcdef"
-COLUMNS = [
-    "problem", "domain", "question", "completion", "workflow", "status", "findings", "calls",
-    "answer", "gold", "correct", "cost_usd", "fallback_answer", "reward_correctness",
-    "reward_efficiency", "reward_simplicity", "reward_format", "reward_repetition",
-    "reward_penalty", "reward_total",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -53,16 +45,6 @@ def logger(root: Path) -> Iterator[RunLogger]:
     logger.finalize("success")
 
 
-def stored(root: Path, run_id: str | None) -> Any:
-    """The run as a client that knows nothing of our logger reads it."""
-    return MlflowClient(f"sqlite:///{root.resolve() / 'mlflow.db'}").get_run(run_id)
-
-
-def artifact(root: Path, logger: RunLogger, name: str) -> Path:
-    (path,) = (root / "artifacts").glob(f"{logger.run_id}/**/{name}")
-    return path
-
-
 # Runs
 
 
@@ -70,8 +52,8 @@ def test_everything_of_a_run_lies_under_its_root(root: Path, logger: RunLogger) 
     logger.log_metrics({"train/reward": 1.5}, step=3)
     logger.log_text("hello", "notes/greeting.txt")
     assert (root / "mlflow.db").is_file()
-    assert artifact(root, logger, "greeting.txt").read_text() == "hello"
-    run = stored(root, logger.run_id)
+    assert artifact(logger, "greeting.txt").read_text() == "hello"
+    run = stored(logger)
     assert run.data.metrics == {"train/reward": 1.5}
     assert run.data.tags["aflow_grpo.verb"] == "fit"
     assert run.data.tags["mlflow.runName"] == "fit-seed0"
@@ -90,7 +72,7 @@ def fit(directory: RunDirectory, *, resuming: bool = False) -> RunLogger:
 
 
 def status_of(logger: RunLogger) -> str:
-    return str(stored(logger.root, logger.run_id).info.status)
+    return str(stored(logger).info.status)
 
 
 def checkpoint(directory: RunDirectory, text: str = "weights") -> Path:
@@ -191,14 +173,14 @@ def test_a_run_that_the_store_has_lost_is_said_to_be_lost(
     checkpoint(directory)
     logger = fit(directory, resuming=True)
     assert logger.run_id != "0" * 32 and directory.run_id == logger.run_id
-    assert "MLflow knows no run 0000" in capsys.readouterr().out
+    assert "knows no run 0000" in capsys.readouterr().out
 
 
 def test_judging_gets_runs_of_its_own_under_the_fits(directory: RunDirectory) -> None:
     first = fit(directory)
     judged = start_run(directory, "test", run_name="test-seed0")
     assert directory.run_id == first.run_id != judged.run_id
-    tags = stored(directory.root, judged.run_id).data.tags
+    tags = stored(judged).data.tags
     assert (tags["aflow_grpo.verb"], tags["mlflow.parentRunId"]) == ("test", first.run_id)
 
 
@@ -245,8 +227,10 @@ def test_settings_are_flattened_and_a_change_on_resume_is_a_tag(
     logger.log_settings(settings)
     settings["trainer"]["max_steps"] = 5
     settings["model"] = {"seed": 7}
-    RunLogger(root, run_id=logger.run_id).log_settings(settings)
-    run = stored(root, logger.run_id)
+    assert logger.flush()
+    again = RunLogger(root, run_id=logger.run_id)
+    again.log_settings(settings)
+    run = stored(again)
     assert run.data.params == {
         "trainer.max_steps": "3",
         "trainer.logger": "None",
@@ -263,7 +247,7 @@ def test_long_settings_are_cut_and_are_no_change_the_second_time(
 ) -> None:
     for _ in range(2):
         logger.log_settings({"data": {"train": "x" * 9000}})
-    run = stored(root, logger.run_id)
+    run = stored(logger)
     assert run.data.params["data.train"] == "x" * 250
     assert not [name for name in run.data.tags if name.startswith("resumed_with.")]
 
@@ -288,7 +272,7 @@ def resolved(root: Path, logger: RunLogger, key: str, stage: str = "fit") -> dic
         artifacts.on_fit_start(trainer, module)
     else:
         artifacts.on_test_start(trainer, module)
-    settings = yaml.safe_load(artifact(root, logger, f"{stage}.yaml").read_text())
+    settings = yaml.safe_load(artifact(logger, f"{stage}.yaml").read_text())
     assert isinstance(settings, dict)
     return settings
 
@@ -309,15 +293,16 @@ def test_the_resolved_config_is_complete(root: Path, logger: RunLogger) -> None:
     settings = resolved(root, logger, KEY, stage="test")
     assert settings["llm"]["simulator"]["latency_ms"] == 2.0
     assert settings["rollout"]["reward"]["preset"] == "ordered"
-    assert stored(root, logger.run_id).data.params["rollout.rollout.concurrency"] == "16"
+    assert stored(logger).data.params["rollout.rollout.concurrency"] == "16"
 
 
 def test_nothing_is_logged_before_everything_is_loaded(root: Path, logger: RunLogger) -> None:
     """A mistake in data, policy or checkpoint must leave no run behind."""
     started: list[str] = []
 
-    def start() -> RunLogger:
+    def start(**told: Any) -> RunLogger:
         started.append("now")
+        assert told["tags"]["aflow_grpo.verb"] == "fit" and told["parent"] is None
         return logger
 
     parser = LightningArgumentParser()
@@ -328,65 +313,4 @@ def test_nothing_is_logged_before_everything_is_loaded(root: Path, logger: RunLo
     assert (started, trainer.logger) == ([], None)
     artifacts.on_fit_start(trainer, module)
     assert (started, trainer.logger) == (["now"], logger)
-    assert artifact(root, logger, "fit.yaml")
-
-
-def test_another_logger_is_left_alone(tmp_path: Path) -> None:
-    other = CSVLogger(tmp_path)
-    log_rollout_table(other, [rollout()], 0, "val")
-    log_rollout_table(None, [rollout()], 0, "val")
-    assert list(tmp_path.rglob("*")) == []
-
-
-# Tables
-
-
-def sample_rollouts() -> list[Rollout]:
-    right = rollout(
-        "qa", total=9.5, correct=True, parts=(65, 15, 10, 5, 0, 0), answer="42",
-        calls=(call("custom", cost_usd=1e-4),), usage=Usage(calls=1, cost_usd=1e-4),
-    )  # fmt: skip
-    invalid = rollout(
-        "code", total=-8.0, status=Status.INVALID, fault_kind=FaultKind.NO_WORKFLOW, source=None,
-        findings=(Finding(FaultKind.NO_WORKFLOW, "found “nothing”,\nnothing at all"),),
-        fallback_answer="def f(): ...",
-    )  # fmt: skip
-    return [right, invalid]
-
-
-def read_table(logger: RunLogger, name: str) -> Any:
-    client = MlflowClient(logger.tracking_uri)
-    experiment = client.get_run(logger.run_id).info.experiment_id
-    return client.load_table(experiment, name, run_ids=[logger.run_id])
-
-
-def test_a_table_reads_back_with_every_column(logger: RunLogger) -> None:
-    log_rollout_table(logger, sample_rollouts(), 12, "val")
-    table = read_table(logger, "samples/val_000012.json")
-    assert list(table.columns) == COLUMNS
-    right, invalid = table.to_dict("records")
-    assert (right["problem"], right["domain"], right["correct"]) == ("qa/0", "qa", True)
-    assert (right["answer"], str(right["gold"]), right["status"]) == ("42", "42", "ok")
-    assert (right["workflow"], right["reward_total"]) == ("class Workflow: ...", 9.5)
-    assert right["cost_usd"] == pytest.approx(1e-4)
-    (recorded,) = json.loads(right["calls"])
-    assert recorded["operator"] == "custom" and recorded["usage"]["calls"] == 1
-    assert invalid["findings"] == "no_workflow: found “nothing”,\nnothing at all"
-    assert (invalid["workflow"], invalid["answer"]) == ("", "")
-    assert invalid["fallback_answer"] == "def f(): ..."
-
-
-def test_a_repeated_step_replaces_its_table(logger: RunLogger) -> None:
-    first, second = sample_rollouts()
-    log_rollout_table(logger, [first, second], 5, "quick")
-    log_rollout_table(logger, [second], 5, "quick")
-    log_rollout_table(logger, [first], 6, "quick")
-    table = read_table(logger, "samples/quick_000005.json")
-    assert list(table.columns) == COLUMNS
-    assert list(table["problem"]) == ["code/0"]
-    assert list(read_table(logger, "samples/quick_000006.json")["problem"]) == ["qa/0"]
-
-
-def test_no_rollouts_make_no_table(root: Path, logger: RunLogger) -> None:
-    log_rollout_table(logger, [], 0, "val")
-    assert not list((root / "artifacts").glob(f"{logger.run_id}/**/*.json"))
+    assert artifact(logger, "fit.yaml")

@@ -1,14 +1,15 @@
 """What the journals of a directory say in figures: calls, tokens, USD, faults, rollouts.
 
 The calls of each file are read in one snapshot, so figures agree with each other while a run
-writes. Not here: how they are shown (`journal`), the export of every row (`journal_export`).
+writes. Not here: how they are shown (`commands.journal`), the export of every row
+(`commands.journal_export`).
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -21,7 +22,7 @@ from aflow_grpo.llm.rollout_store import RolloutStore, unique_rows
 from aflow_grpo.records import Rollout
 from aflow_grpo.stored import unpack_rollout
 
-__all__ = ["By", "Figures", "StoredRollout", "Tally", "read_figures", "stored_rollouts"]
+__all__ = ["By", "Figures", "StoredRollout", "Tally", "read_figures", "runs_in", "stored_rollouts"]
 
 By = Literal["operator", "tier", "model", "run"]
 _OF_RUN = "WHERE (:run IS NULL OR run = :run)"
@@ -125,8 +126,7 @@ def read_figures(root: Path, by: By = "operator", run: str | None = None) -> Fig
     figures = Figures(paths, by)
     with ExitStack() as stack:
         databases = [stack.enter_context(closing(_open(path))) for path in paths]
-        began = [row for database in databases for row in _runs(database)]
-        figures.runs = list(dict.fromkeys(name for _, name in sorted(began)))
+        figures.runs = _in_order(databases)
         if run is not None:
             _require(run, figures.runs, root)
             figures.runs = [run]
@@ -138,8 +138,26 @@ def read_figures(root: Path, by: By = "operator", run: str | None = None) -> Fig
     return figures
 
 
-def stored_rollouts(paths: Sequence[Path], run: str | None = None) -> Iterator[StoredRollout]:
-    """Every rollout of the journals, or those of one run.
+def runs_in(paths: Sequence[Path]) -> list[str]:
+    """Every run that has calls or rollouts in these journals, in the order in which they began.
+
+    Raises:
+        ConfigError: A journal cannot be read.
+    """
+    with ExitStack() as stack:
+        databases = [stack.enter_context(closing(_open(path))) for path in paths]
+        return _in_order(databases)
+
+
+def _in_order(databases: Sequence[sqlite3.Connection]) -> list[str]:
+    began = [row for database in databases for row in _runs(database)]
+    return list(dict.fromkeys(name for _, name in sorted(began)))
+
+
+def stored_rollouts(
+    paths: Sequence[Path], run: str | None = None, parts: Collection[str] | None = None
+) -> Iterator[StoredRollout]:
+    """Every rollout of the journals, by part and step, or those of one run or of some parts.
 
     Raises:
         ConfigError: A journal cannot be read.
@@ -149,7 +167,7 @@ def stored_rollouts(paths: Sequence[Path], run: str | None = None) -> Iterator[S
         stores = [stack.enter_context(RolloutStore(path)) for path in paths]
         there = dict.fromkeys(part[:3] for store in stores for part in store.parts())
         for found, part, settings in there:
-            if run in (None, found):
+            if run in (None, found) and (parts is None or part in parts):
                 for row in unique_rows([s.rows(found, part, settings) for s in stores]):
                     rollout = unpack_rollout(row.problem, row.content)
                     yield StoredRollout(found, part, row.step, rollout)
