@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
+from unicodedata import category
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console, ConsoleOptions, RenderResult
@@ -45,6 +46,7 @@ VERBOSITY = "AFLOW_GRPO_VERBOSITY"
 LINE_EVERY_S = 10.0
 """How often a plain line is written where there is no terminal."""
 _REFRESH_PER_S = 4
+_REPLACED = "\N{REPLACEMENT CHARACTER}"
 _BAR = (6, 30)
 """Fewest and most columns of a bar."""
 
@@ -68,8 +70,13 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def printable(text: str) -> str:
-    """Without control characters: what a model wrote must not steer the terminal."""
-    return "".join(c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in text)
+    """Without control characters: what a model wrote must not steer the terminal.
+
+    Line ends, tabs and spaces of every width stay.
+    """
+    return "".join(
+        c if c.isprintable() or c in "\n\t" or category(c) == "Zs" else _REPLACED for c in text
+    )
 
 
 def complain(program: str, error: BaseException) -> None:
@@ -275,7 +282,7 @@ class _LiveStep(_Counts):
         bar = self._bar(min(room, _BAR[1]), ascii_only=options.ascii_only)
         line = Text(f"{self.description}  ", end="")
         if bar:
-            line.append(f"{bar}  ", "bar.complete")
+            line.append(f"{bar}  ", "green")
         line.append(tail)
         yield _cut(line, width)
         if self.note:
@@ -341,7 +348,7 @@ _BOARD = _Board()
 
 
 def _one_line(text: str) -> str:
-    return printable(text).replace("\n", " ")
+    return printable(text).replace("\n", " ").replace("\t", " ")
 
 
 def _cut(text: Text, width: int) -> Text:

@@ -27,5 +27,7 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+# A summary would be fetched from the page that was found, which browsers refuse for files.
+html_show_search_summary = False
 # Code as it stands in the file; smart quotes would make commands that cannot be copied.
 smartquotes = False

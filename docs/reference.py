@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import functools
 import importlib
 import inspect
 import re
@@ -23,7 +24,7 @@ from aflow_grpo import exits
 from aflow_grpo.cli import trainer_parser
 from aflow_grpo.policy.endpoint import EndpointPolicy
 from aflow_grpo.policy.policy import Policy
-from aflow_grpo.trainer_help import ALIASES
+from aflow_grpo.trainer_help import ALIASES, OPTIONS
 from aflow_grpo.verbs import TRAINER_VERBS, VERBS, Verb
 
 __all__ = ["command_line_page", "configuration_page", "main"]
@@ -45,14 +46,23 @@ SECTIONS = (
     "rollout.rollout",
     "checkpoint",
     "progress",
+    "mlflow",
     "trainer",
 )
 """Groups of keys, in their order on the page; a key belongs to the longest that it begins with."""
 SETTINGS = {section.split(".")[0] for section in SECTIONS}
 """The groups of the YAML files."""
+MEANINGS = {
+    "seed_everything": "One seed for sampling, data order and everything else; true draws one.",
+    "config": "A YAML file over `configs/base.yaml`; may be given again, and later ones win.",
+    "print_config": "Print the settings as they would be used, and end.",
+}
+"""Where the libraries' own words do not say what it is for here."""
 MANY = 8
 """Settings of one group, from which on a verb's table only names the group."""
 POLICIES: tuple[type, ...] = (Policy, EndpointPolicy)
+NO_OPTIONS = ("ActionHelpClassPath", "ActionConfigLoad", "ActionLink", "ActionSubCommands")
+"""Kinds of actions that only jsonargparse needs."""
 _BY_HAND = "Written by `python docs/reference.py` from the parsers; do not edit it by hand."
 _SUPPRESS = "==SUPPRESS=="
 _INTRO = """\
@@ -82,7 +92,7 @@ class Row(dict[str, str]):
 
 def configuration_page() -> str:
     """Every key of the trainer verbs."""
-    parser = trainer_parser("fit")
+    parser = _trainer_parsers()["fit"]
     defaults = dict(_flat(parser.get_defaults()))
     lines = [_INTRO.format(by_hand=_BY_HAND)]
     seen: set[type] = set()
@@ -203,9 +213,19 @@ def command_line_page() -> str:
     return "\n".join(lines).rstrip() + "\n"
 
 
+@functools.cache
+def _trainer_parsers() -> Mapping[str, Any]:
+    """Those of all trainer verbs; one is not made without the others."""
+    return dict(trainer_parser("fit").parent_parser._subcommands_action._name_parser_map)
+
+
 def _trainer_verb(verb: Verb) -> list[str]:
-    parser = trainer_parser(verb.name)
+    parser = _trainer_parsers()[verb.name]
     own = [a for a in _options(parser) if not _section(a.dest)]
+    words = {option.split(" ")[0]: text for option, text, verbs in OPTIONS if verb.name in verbs}
+    for action in own:
+        said = words.get(f"--{action.dest}")
+        action.help = _sentence(said) if said else action.help
     lines = [f"{_sentence(verb.summary)} Takes every key of the [settings](configuration.md), and:"]
     return [*lines, "", *_option_table(own)]
 
@@ -246,7 +266,8 @@ def _option_table(actions: Iterable[Any]) -> list[str]:
     rows = []
     for action in actions:
         row = _row(action, action.default)
-        row["key"] = f"`--{action.dest}`" if action.option_strings else f"`{action.dest.upper()}`"
+        names = [o for o in action.option_strings if "_" not in o or o == f"--{action.dest}"]
+        row["key"] = ", ".join(f"`{name}`" for name in names) or f"`{action.dest.upper()}`"
         rows.append(row)
     return _table(rows, first="option")
 
@@ -270,7 +291,7 @@ def _options(parser: Any) -> Iterator[Any]:
         kind = type(action).__name__
         if action.dest in ("help", "print_shtab") or action.help == _SUPPRESS:
             continue
-        if kind in ("_ActionHelpClassPath", "_ActionConfigLoad", "ActionLink", "_ActionSubCommands"):
+        if kind.strip("_") in NO_OPTIONS:
             continue
         yield action
 
@@ -281,7 +302,7 @@ def _row(action: Any, default: Any) -> Row:
         key=f"`{action.dest}`",
         type=_cell(_choices(action) or _type(kind, action)),
         default=_default(default, action),
-        meaning=_cell(_plain(action.help or "")),
+        meaning=_cell(MEANINGS.get(action.dest) or _plain(action.help or "")),
     )
 
 
@@ -295,9 +316,16 @@ def _choices(action: Any) -> str:
 
 
 def _type(kind: Any, action: Any) -> str:
-    if type(action).__name__ == "_StoreTrueAction":
+    if _is_switch(action):
         return "switch"
     return _type_name(kind) if kind is not None else "text"
+
+
+def _is_switch(action: Any) -> bool:
+    """`--json` and the like, and those that may be given with or without true or false."""
+    return type(action).__name__ == "_StoreTrueAction" or (
+        action.nargs == "?" and action.const is True
+    )
 
 
 def _type_name(kind: Any) -> str:
@@ -323,7 +351,7 @@ def _type_name(kind: Any) -> str:
 
 
 def _default(value: Any, action: Any) -> str:
-    if value == _SUPPRESS or (not action.option_strings and value is None):
+    if value == _SUPPRESS or value is False and _is_switch(action) or (not action.option_strings and value is None):
         return ""
     if action.required and value is None:
         return "required"

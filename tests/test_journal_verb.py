@@ -109,7 +109,7 @@ def test_what_a_person_sees(root: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "8 answered, 2 failed, 14 HTTP attempts" in out
     assert "0.001340 billed, 0.001000 by the price list" in out
     assert "primary 75.0%, backup 25.0%" in out
-    assert "1 x HTTP 500: ?[31mred [link] ?" in out
+    assert "1 x HTTP 500: �[31mred [link] �" in out
     assert re.search(r"train: 2 \(ok 1, invalid 1\)", out)
     cells = {line.split()[0]: line.split()[1:] for line in out.splitlines() if line.split()}
     assert cells["review"] == ["2", "2", "2", "2", "410", "50", "230", "0.000400", "0.000340"]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -11,8 +10,8 @@ from jsonargparse import Namespace
 
 from aflow_grpo.commands.measure import MeasureSettings, measure, render_costs
 from aflow_grpo.commands.parsing import VerbParser
-from aflow_grpo.data.catalogue import CATALOGUE, benchmark
-from aflow_grpo.data.describe import describe, faults_of, printable, render
+from aflow_grpo.data.catalogue import CATALOGUE, Benchmark, benchmark
+from aflow_grpo.data.describe import describe, excerpt, faults_of, render
 from aflow_grpo.data.generate import generate_sample
 from aflow_grpo.data.inputs import HUB, data_folder, from_folder, from_hub, held_out_sets
 from aflow_grpo.data.jsonl import write_problems
@@ -24,6 +23,7 @@ from aflow_grpo.errors import AFlowError, ConfigError, DataError
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.llm.simulator import SimulatorSettings
 from aflow_grpo.records import DOMAINS, Problem
+from aflow_grpo.terminal import Step, complain, progress
 
 __all__ = ["make_parser", "run_data"]
 
@@ -50,7 +50,7 @@ def run_data(arguments: Sequence[str]) -> int:
     try:
         return _VERBS[given.what][2](given[given.what])
     except (AFlowError, FileExistsError, PermissionError) as error:
-        print(f"aflow-grpo data {given.what}: {error}", file=sys.stderr)
+        complain(f"aflow-grpo data {given.what}", error)
         return 2
 
 
@@ -97,19 +97,33 @@ def _prepare(given: Namespace) -> int:
             "neither --source nor AFLOW_GRPO_DATA is set, expected where the files are: give "
             f"--source {HUB} to download them, or --source DIR"
         )
-    # All are dealt out before any is written: a fault leaves nothing behind.
-    read = {
-        entry.name: from_hub(entry, given.on_bad_row)
-        if given.source == HUB or folder is None
-        else from_folder(entry, folder, given.on_bad_row)
-        for entry in entries
-    }
-    held_out = held_out_sets(folder, [i for _, inputs in read.values() for i in inputs])
-    done = [deal_out(entry, *read[entry.name], held_out, shares) for entry in entries]
+    with progress("preparing", 2 * len(entries)) as step:
+        done = _dealt_out(entries, folder, shares, given, step)
     for prepared in done:
         target = write_prepared(prepared, given.output_dir, overwrite=given.overwrite)
         print(_summary(prepared, target))
     return 0
+
+
+def _dealt_out(
+    entries: Sequence[Benchmark], folder: Path | None, shares: Shares, given: Namespace, step: Step
+) -> list[Prepared]:
+    """All of them, before any is written: a fault leaves nothing behind."""
+    read = {}
+    for entry in entries:
+        step.advance(0, f"reading {entry.name}")
+        if given.source == HUB or folder is None:
+            read[entry.name] = from_hub(entry, given.on_bad_row)
+        else:
+            read[entry.name] = from_folder(entry, folder, given.on_bad_row)
+        step.advance(1)
+    held_out = held_out_sets(folder, [i for _, inputs in read.values() for i in inputs])
+    done = []
+    for entry in entries:
+        step.advance(0, f"looking for copies and leaks in {entry.name}")
+        done.append(deal_out(entry, *read[entry.name], held_out, shares))
+        step.advance(1)
+    return done
 
 
 def _summary(prepared: Prepared, target: Path) -> str:
@@ -197,34 +211,41 @@ def _check(given: Namespace) -> int:
     held_out: Mapping[str, Sequence[Problem]] = {}
     if given.leaks_with:
         held_out = {given.leaks_with: _either(given.leaks_with, given.dataset)}
-    faulty = 0
-    for file in given.files:
-        try:
-            spec = DataSource(dataset=given.dataset, path=file, on_bad_row=given.on_bad_row)
-            loaded = read_source(spec)
-        except DataError as error:
-            print(f"{file}: unreadable\n  {error}")
-            faulty += 1
-            continue
-        problems = loaded.problems
-        number = {d: sum(problem.domain == d for problem in problems) for d in DOMAINS}
-        print(f"{file}: {len(problems):,} problems, " + ", ".join(
-            f"{d} {count:,}" for d, count in number.items() if count
-        ))  # fmt: skip
-        copies = without_copies(problems)[1]
-        report = find_leaks(problems, held_out)
-        faulty += _listed("bad rows", [row.message for row in loaded.bad_rows])
-        faulty += _listed("gold answers or tests at fault", faults_of(problems))
-        faulty += _listed("copies", [f"{a} repeats {b}" for a, b in copies.items()])
-        faulty += _listed(
-            "leaks",
-            [
-                f"{k.problem} gives away {k.held_out} ({k.kind}, {k.share:.2f})"
-                for k in report.leaks
-            ],
-        )
+    with progress("checking", len(given.files)) as step:
+        faulty = 0
+        for file in given.files:
+            step.advance(0, file)
+            faulty += _check_file(file, given, held_out)
+            step.advance(1)
     print("faults found" if faulty else "no faults found")
     return 1 if faulty else 0
+
+
+def _check_file(file: str, given: Namespace, held_out: Mapping[str, Sequence[Problem]]) -> int:
+    """Show what is wrong with a file; how many kinds of faults it has."""
+    try:
+        loaded = read_source(
+            DataSource(dataset=given.dataset, path=file, on_bad_row=given.on_bad_row)
+        )
+    except DataError as error:
+        print(f"{file}: unreadable\n  {error}")
+        return 1
+    problems = loaded.problems
+    number = {d: sum(problem.domain == d for problem in problems) for d in DOMAINS}
+    print(f"{file}: {len(problems):,} problems, " + ", ".join(
+        f"{d} {count:,}" for d, count in number.items() if count
+    ))  # fmt: skip
+    leaks = [
+        f"{leak.problem} gives away {leak.held_out} ({leak.kind}, {leak.share:.2f})"
+        for leak in find_leaks(problems, held_out).leaks
+    ]
+    copies = [f"{a} repeats {b}" for a, b in without_copies(problems)[1].items()]
+    return (
+        _listed("bad rows", [row.message for row in loaded.bad_rows])
+        + _listed("gold answers or tests at fault", faults_of(problems))
+        + _listed("copies", copies)
+        + _listed("leaks", leaks)
+    )
 
 
 def _either(path: str, dataset: str) -> Sequence[Problem]:
@@ -245,7 +266,7 @@ def _listed(what: str, found: Sequence[str]) -> bool:
     if found:
         print(f"  {len(found):,} {what}")
         for line in found[:_LISTED]:
-            print(f"    {printable(line)}")
+            print(f"    {excerpt(line)}")
         if len(found) > _LISTED:
             print(f"    and {len(found) - _LISTED:,} more")
     return bool(found)

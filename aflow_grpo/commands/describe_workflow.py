@@ -71,7 +71,7 @@ def describe_workflow(given: Any) -> int:
     """
     if given.json and given.mermaid == _STDOUT:
         raise ConfigError("--json and --mermaid both print; give --mermaid a file")
-    read = read_workflow(sys.stdin.read() + "\n" if given.name == "-" else given.name, given.domain)
+    read = _piped(given.domain) if given.name == "-" else read_workflow(given.name, given.domain)
     if given.svg is not None:
         _write(Path(given.svg), to_svg(read.graph))
     if given.mermaid not in (None, _STDOUT):
@@ -84,6 +84,12 @@ def describe_workflow(given: Any) -> int:
     else:
         print(printable(f"{_judged(read)}\n\n{to_outline(read.graph)}"))
     return 0 if read.valid else _EXIT_FAULTY
+
+
+def _piped(domain: Domain | None) -> ReadWorkflow:
+    text = sys.stdin.buffer.read().decode("utf-8", "replace")
+    # The line feed makes it a text, whatever it is, not a name.
+    return dataclasses.replace(read_workflow(text + "\n", domain), name="standard input")
 
 
 def _write(path: Path, text: str) -> None:

@@ -158,7 +158,7 @@ def _monitor(given: Namespace, protected: Sequence[int]) -> int:
         None if given.gpus is None else tuple(given.gpus),
         tuple(protected),
     )
-    unwind_from_here()  # Ctrl-C has to give the terminal back its cursor
+    unwind_from_here()  # Ctrl-C gives the cursor back and leaves no nvidia-smi behind
     well = monitor(settings, console(), as_json=given.json)
     return Exit.DONE if well else Exit.FAILED
 

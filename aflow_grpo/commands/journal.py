@@ -21,6 +21,7 @@ from rich.table import Table
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
+from aflow_grpo.terminal import complain, printable
 from aflow_grpo.workbench.journal_figures import By, Figures, Tally, read_figures
 
 __all__ = ["make_parser", "run_journal"]
@@ -44,7 +45,7 @@ def run_journal(arguments: Sequence[str]) -> int:
 
             files = export_parquet(figures.paths, options.parquet, options.run)
     except AFlowError as error:
-        print(f"aflow-grpo journal: {error}", file=sys.stderr)
+        complain("aflow-grpo journal", error)
         return 2
     except sqlite3.Error as error:
         print(
@@ -113,7 +114,7 @@ def _show(figures: Figures) -> None:
         shares = (f"{_name(k)} {n / total.api_calls:.1%}" for k, n in figures.tiers.most_common())
         facts.add_row("tiers", ", ".join(shares))
     for fault, calls in figures.faults.most_common(_FAULTS_SHOWN):
-        facts.add_row("fault", f"{calls:,} x {escape(_printable(fault))}")
+        facts.add_row("fault", f"{calls:,} x {escape(_line(fault))}")
     if (more := len(figures.faults) - _FAULTS_SHOWN) > 0:
         facts.add_row("", f"and {more:,} other faults")
     for part, statuses in figures.rollouts.items():
@@ -165,9 +166,9 @@ def _span(figures: Figures) -> str:
 
 
 def _name(name: str) -> str:
-    return escape(_printable(name)) or "(none)"
+    return escape(_line(name)) or "(none)"
 
 
-def _printable(text: str) -> str:
+def _line(text: str) -> str:
     """One line that a terminal takes, whatever an endpoint said."""
-    return "".join(c if c.isprintable() else "?" for c in text.replace("\n", " "))
+    return " ".join(printable(text).splitlines())

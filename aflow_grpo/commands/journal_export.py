@@ -19,6 +19,7 @@ from aflow_grpo.errors import ConfigError
 from aflow_grpo.llm.journal_files import open_to_read
 from aflow_grpo.llm.journal_schema import stored_text
 from aflow_grpo.problem import Problem
+from aflow_grpo.terminal import progress
 from aflow_grpo.workbench.journal_figures import StoredRollout, stored_rollouts
 
 __all__ = ["export_parquet"]
@@ -106,11 +107,15 @@ def _write(
     schema, number = pa.schema(list(columns.items())), 0
     part_path = path.with_name(f".{path.name}.part")
     try:
-        with pq.ParquetWriter(part_path, schema, compression="zstd") as file:
+        with (
+            pq.ParquetWriter(part_path, schema, compression="zstd") as file,
+            progress(f"writing {path.name}", None) as step,
+        ):
             left = iter(rows())
             while batch := [{k: _clean(v) for k, v in row.items()} for row in islice(left, _BATCH)]:
                 file.write_batch(pa.RecordBatch.from_pylist(batch, schema=schema))
                 number += len(batch)
+                step.advance(len(batch))
         part_path.replace(path)
     finally:
         part_path.unlink(missing_ok=True)

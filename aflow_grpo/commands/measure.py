@@ -27,6 +27,7 @@ from aflow_grpo.records import Execution, Problem, Status
 from aflow_grpo.rollout import RolloutSettings
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.seeds import derive_seed
+from aflow_grpo.terminal import progress
 from aflow_grpo.workflow.contract import TEN_OPERATORS
 from aflow_grpo.workflow.interpreter import Interpreter
 from aflow_grpo.workflow.library import library
@@ -140,11 +141,15 @@ async def _run(
             source = library(problem.domain)[_WORKFLOW]
             seed = derive_seed("data.measure", settings.seed, problem.id)
             async with free:
-                return await executor.run(source, problem.visible, seed=seed)
+                execution = await executor.run(source, problem.visible, seed=seed)
+            step.advance(1, f"${client.usage.cost_usd:.4f}")
+            return execution
 
-        return {
-            key: list(await asyncio.gather(*map(run, members))) for key, members in chosen.items()
-        }
+        with progress("measuring", sum(map(len, chosen.values()))) as step:
+            return {
+                key: list(await asyncio.gather(*map(run, members)))
+                for key, members in chosen.items()
+            }
 
 
 def _cost(dataset: str, domain: str, executions: Sequence[Execution]) -> Cost:

@@ -7,20 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
 from rich.table import Table
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.scoring.settings import ScoringSettings
+from aflow_grpo.terminal import complain, console
 
 if TYPE_CHECKING:
     from aflow_grpo.workbench.rescored import RescoredRun
@@ -50,7 +49,7 @@ def run_rescore(arguments: Sequence[str]) -> int:
         write_rescored(runs, output)
         logged = log_rescored(runs, options.run) if options.mlflow else []
     except AFlowError as error:
-        print(f"aflow-grpo rescore: {error}", file=sys.stderr)
+        complain("aflow-grpo rescore", error)
         return 2
     for rescored in runs:
         _show(rescored)
@@ -130,5 +129,7 @@ def _show(rescored: RescoredRun) -> None:
             part, domain, str(n + tally.masked), str(tally.masked), reward, accuracy,
             str(tally.changed), end_section=False,
         )  # fmt: skip
-    Console(width=max(100, Console().width)).print(table)
+    shown = console()
+    shown.width = max(100, shown.width)
+    shown.print(table)
     print(f"{found.changed} of {found.rollouts} rollouts have another score or reward.")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from aflow_grpo.errors import AFlowError, ConfigError
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.scoring.scorers import ScorerSet
 from aflow_grpo.scoring.settings import ScoringSettings
+from aflow_grpo.terminal import complain, progress
 
 __all__ = ["make_parser", "run_score"]
 
@@ -45,7 +45,7 @@ def run_score(arguments: Sequence[str]) -> int:
         if options.out is not None:
             write_judged(options.out, judged)
     except AFlowError as error:
-        print(f"aflow-grpo score: {error}", file=sys.stderr)
+        complain("aflow-grpo score", error)
         return 2
     results = [
         _Result.of(name, [row for row in judged if row.name == name], settings)
@@ -94,9 +94,12 @@ async def _judge(rows: Sequence[JudgedRow], settings: ScoringSettings) -> list[J
 
         async def judge(row: JudgedRow) -> JudgedRow:
             async with slots:
-                return row.scored(await scorers.score(row.problem, row.answer))
+                scored = row.scored(await scorers.score(row.problem, row.answer))
+            step.advance(1)
+            return scored
 
-        return list(await asyncio.gather(*map(judge, rows)))
+        with progress("judging", len(rows)) as step:
+            return list(await asyncio.gather(*map(judge, rows)))
 
 
 @dataclass(frozen=True)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-from rich.console import Console
-from rich.progress import Progress
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import AFlowError
 from aflow_grpo.policy.recipe import WarmStartSettings
+from aflow_grpo.terminal import complain, progress
 from aflow_grpo.training.interrupts import unwind_from_here
 
 if TYPE_CHECKING:
@@ -51,18 +48,15 @@ def run_warmstart(arguments: Sequence[str]) -> int:
     unwind_from_here()  # the progress bar has to give the terminal back
     try:
         problems = read_problems(options.problems) if options.problems else None
-        with Progress(console=Console(stderr=True)) as progress:
-            task = progress.add_task("warm start", total=settings.steps)
+        with progress("warm start", settings.steps) as shown:
             report = warm_start(
                 settings,
                 options.output_dir,
                 problems=problems,
-                on_step=lambda step, loss: progress.update(
-                    task, completed=step, description=f"warm start, loss {loss:.3f}"
-                ),
+                on_step=lambda step, loss: shown.advance(1, f"loss {loss:.3f}"),
             )
     except AFlowError as error:
-        print(f"aflow-grpo warmstart: {error}", file=sys.stderr)
+        complain("aflow-grpo warmstart", error)
         return 2
     _show(report, options.output_dir)
     return 0

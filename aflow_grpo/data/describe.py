@@ -5,7 +5,6 @@ Nothing is judged here; whether a file is right is `data check`'s to say.
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +12,9 @@ from dataclasses import dataclass
 from aflow_grpo.data.similar import clusters_of
 from aflow_grpo.data.splits import without_copies
 from aflow_grpo.records import DOMAINS, Domain, Problem
+from aflow_grpo.terminal import printable
 
-__all__ = ["Description", "Lengths", "describe", "faults_of", "printable", "render"]
+__all__ = ["Description", "Lengths", "describe", "excerpt", "faults_of", "render"]
 
 _CUT = 400
 """Characters of a text that an example shows."""
@@ -112,12 +112,9 @@ def faults_of(problems: Iterable[Problem]) -> list[str]:
     return found
 
 
-def printable(text: str, most: int = _CUT) -> str:
-    """`text` for a terminal: no control or invisible characters, line ends kept, cut to `most`."""
-    clean = "".join(
-        c if c == "\n" or unicodedata.category(c)[0] != "C" else " "
-        for c in text.replace("\r\n", "\n")
-    ).strip()
+def excerpt(text: str, most: int = _CUT) -> str:
+    """`text` for a terminal (`terminal.printable`), at most `most` characters of it."""
+    clean = printable(text.replace("\r\n", "\n")).strip()
     return (
         clean if len(clean) <= most else f"{clean[: most - 1].rstrip()}… ({len(text):,} characters)"
     )
@@ -136,11 +133,11 @@ def render(found: Description) -> str:
         lines.append(f"{domain:<6}{measure:<28}{cells}")
     for domain, examples in found.examples.items():
         for problem in examples:
-            lines += ["", f"example, {domain}: {printable(problem.id)}"]
+            lines += ["", f"example, {domain}: {excerpt(problem.id)}"]
             for field in ("context", "question", "answer"):
                 if getattr(problem, field):
-                    text = printable(getattr(problem, field)).replace("\n", "\n    ")
+                    text = excerpt(getattr(problem, field)).replace("\n", "\n    ")
                     lines.append(f"  {field}:\n    {text}")
             if problem.public_tests:
-                lines.append(f"  a public test:\n    {printable(problem.public_tests[0])}")
+                lines.append(f"  a public test:\n    {excerpt(problem.public_tests[0])}")
     return "\n".join(lines)

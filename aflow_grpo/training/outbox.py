@@ -139,8 +139,11 @@ class Outbox:
             while self._thread is not None and self._moves(patience_s, until):
                 pass
             left = self._waiting
-            if not left and self._thread is None:
-                self._tidy()
+            if self._thread is None and self._file is not None:
+                if not left:
+                    self._tidy()
+                self._file.close()
+                self._file, self._sent_bytes = None, 0
             return left
 
     # With the lock held
@@ -193,11 +196,7 @@ class Outbox:
             self._thread.start()
 
     def _tidy(self) -> None:
-        if self._file is None:
-            return
         shutil.rmtree(self.folder, ignore_errors=True)
-        self._file.close()
-        self._file = None
         with suppress(OSError):  # other runs have something there
             self.folder.parent.rmdir()
 

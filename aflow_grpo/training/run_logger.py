@@ -41,7 +41,7 @@ __all__ = ["MARK", "RunLogger", "never_fatal", "run_of"]
 for _name, _value in {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     # An attempt is short: who comes in vain tries again (`outbox`).
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
 }.items():

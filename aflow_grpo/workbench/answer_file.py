@@ -89,6 +89,8 @@ class AnswerFile:
             AFlowError: As `Solver.solve_many`.
         """
         assert self._file is not None, "AnswerFile is used before it is entered"
+        # Of all: what it knows decides which of the journal's answers are its own.
+        self._solver.tell(self._problems)
         for solution in self._solver.solve_many(self._left, samples=self._samples):
             row = solution.row()
             if (row["id"], row["member"]) in self._there:

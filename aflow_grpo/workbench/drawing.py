@@ -134,21 +134,24 @@ def _fixed(name: str, domain: Domain | None) -> WorkflowSource:
 
 def _text_of(path: Path) -> tuple[str, str]:
     """Name and text of a file; of AFlow's two files both, whichever of them is named."""
-    folder = path if path.is_dir() else path.parent
-    both = [folder / name for name in _TWO_FILES]
-    paired = path.is_dir() or path.name == _TWO_FILES[0]
-    if not path.exists() or (path.is_dir() and not both[0].is_file()):
-        wanted = "it has no graph.py" if path.is_dir() else "no such file"
+    try:
+        is_folder, exists = path.is_dir(), path.exists()
+    except OSError:  # a name that is too long to be one
+        is_folder = exists = False
+    both = [(path if is_folder else path.parent) / name for name in _TWO_FILES]
+    if not exists or (is_folder and not both[0].is_file()):
+        wanted = "it has no graph.py" if is_folder else "no such file"
         near = difflib.get_close_matches(path.name.lower(), FIXED, n=1)
         hint = f"did you mean {near[0]}?" if near else f"fixed workflows: {', '.join(FIXED)}"
         raise ConfigError(
-            f"{str(path)!r}: {wanted}; expected a file with a workflow, a folder with AFlow's"
+            f"{str(path)!r:.200}: {wanted}; expected a file with a workflow, a folder with AFlow's"
             f" graph.py and prompt.py, or a fixed workflow ({hint})"
         )
+    paired = is_folder or path.name == _TWO_FILES[0]
     if paired and both[0].is_file() and both[1].is_file():
         texts = {"graph": _contents(both[0]), "prompt": _contents(both[1])}
         return str(path), json.dumps(texts)
-    return str(path), _contents(both[0] if path.is_dir() else path)
+    return str(path), _contents(both[0] if is_folder else path)
 
 
 def _contents(path: Path) -> str:

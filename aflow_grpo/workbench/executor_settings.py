@@ -42,7 +42,7 @@ __all__ = [
 
 _BASE = "configs/base.yaml"
 _GROUPS = ("llm", "rollout")
-_VERB_KEYS = ("ckpt_path", "weights_only", "preflight", "output")
+_OTHER_KEYS = ("mlflow", "ckpt_path", "weights_only", "preflight", "output")
 """What a file may say besides the groups of `base.yaml`."""
 _HIDDEN = "(hidden)"
 
@@ -112,7 +112,7 @@ def read_executor_settings(
         ConfigError: A file cannot be read, or a setting is unknown or wrong.
     """
     base = _read(shipped_path(_BASE))
-    known = (*base, *_VERB_KEYS)
+    known = (*base, *_OTHER_KEYS)
     layers = [base, _usable(recorded or {})]
     for path in configs:
         layer = _read(config_path(path))

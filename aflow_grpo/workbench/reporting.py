@@ -46,7 +46,7 @@ from aflow_grpo.workbench.report_words import (
 )
 from aflow_grpo.workbench.runs import Run, read_run
 
-__all__ = ["WrittenReport", "write_report"]
+__all__ = ["WrittenReport", "embedded", "render", "write_report"]
 
 _PAGE = Path(__file__).parent / "report_page"
 _MARK = '<meta name="generator" content="aflow-grpo report">'
@@ -117,7 +117,7 @@ def render(data: ReportData) -> str:
         policy=_policy(scripts),
         style=Markup((_PAGE / "style.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
-        charts_json=_embedded({chart.id: chart.figure for chart in charts}),
+        charts_json=embedded({chart.id: chart.figure for chart in charts}),
         sections={name: _of(charts, name) for name in ("curves", "use", "faults", "health")},
         data=data,
         run=data.run,
@@ -207,10 +207,10 @@ def _digest(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
 
 
-def _embedded(value: Any) -> Markup:
+def embedded(value: Any) -> Markup:
     """JSON that may stand in a script element: nothing in it ends one or opens a comment."""
     text = json.dumps(value, cls=PlotlyJSONEncoder, allow_nan=False, ensure_ascii=True)
-    for character in "<>&":
+    for character in "":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 

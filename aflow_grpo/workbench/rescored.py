@@ -23,6 +23,7 @@ from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.rewards import RewardSettings
 from aflow_grpo.scoring.settings import ScoringSettings
 from aflow_grpo.stored import unpack_rollout
+from aflow_grpo.terminal import progress
 from aflow_grpo.training.open_run import SandboxSettings
 from aflow_grpo.training.rescoring import Comparison, Rescorer, RescoreSettings, part_metrics
 from aflow_grpo.training.storing import settings_text
@@ -78,6 +79,10 @@ async def rescore_runs(
         if not parts:
             raise ConfigError(_nothing_stored(stores[0].path, {part[0] for part in there}, run_id))
         replaced = _read_problems(problems)
+        stored_rollouts = sum(
+            part[3] for store in stores for part in store.parts() if run_id in (None, part[0])
+        )
+        shown = stack.enter_context(progress("judging", stored_rollouts))
         runs: dict[str, RescoredRun] = {}
         for run, part, stored in parts:
             settings = _settings(stored, new)
@@ -89,6 +94,7 @@ async def rescore_runs(
                     found = await rescorer.rescore(old, part)
                     rescored.comparison.add(part, old, found)
                     rescored.metrics.append((part, step, part_metrics(found, part, rescorer)))
+                    shown.advance(len(found), f"{part}, step {step}")
     return list(runs.values())
 
 

@@ -242,7 +242,8 @@ class Solver:
         known = list(problems)
         if not known:
             return
-        engine = self._opened(known)
+        self.tell(known)
+        engine = self._opened()
         ended: queue.SimpleQueue[Future[list[Rollout]]] = queue.SimpleQueue()
         underway: set[Future[list[Rollout]]] = set()
 
@@ -342,14 +343,20 @@ class Solver:
         """Whether the executor's answers mean something: it is real, or knows the problem."""
         return not self.simulated or problem.text in self._world
 
-    def _opened(self, problems: Sequence[Problem]) -> OpenRun:
-        """What runs workflows; opened anew where the simulator has to learn of problems."""
-        if self.simulated:
-            known = self._world
-            new = {p.text: p for p in problems if p.answer.strip() and p.text not in known}
-            if new or not self._world:
-                self.close()
-                self._world = {**new, **(self._world or _sample())}
+    def tell(self, problems: Iterable[Problem]) -> None:
+        """Let the simulated executor know these problems, where a right answer is given.
+
+        It is started anew for what it does not know yet; `solve_many` tells it of its own problems.
+        """
+        if not self.simulated:
+            return
+        before = self._world or _sample()
+        new = {p.text: p for p in problems if p.answer.strip() and p.text not in before}
+        if new:
+            self.close()
+        self._world = {**before, **new}
+
+    def _opened(self) -> OpenRun:
         if self._open is None:
             self._open = self._start()
         return self._open

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from aflow_grpo.data.describe import Lengths, describe, faults_of, printable, render
+from aflow_grpo.data.describe import Lengths, describe, excerpt, faults_of, render
 from aflow_grpo.records import Problem
 
 _QA = Problem("x/1", "drop", "qa", "Who won?", "The Bears", context="The Bears won.")
@@ -56,15 +56,15 @@ def test_nothing_at_all() -> None:
 @pytest.mark.parametrize(
     ("text", "shown"),
     [
-        ("a\x1b[31mred\x07", "a [31mred"),
+        ("a\x1b[31mred\x07", "a�[31mred�"),
         ("one\r\ntwo", "one\ntwo"),
-        ("\u202egnirts", "gnirts"),
+        ("\u202egnirts", "�gnirts"),
         ("x" * 20, "xxxxxxxxx… (20 characters)"),
         ("", ""),
     ],
 )
 def test_examples_are_fit_for_a_terminal(text: str, shown: str) -> None:
-    assert printable(text, 10) == shown
+    assert excerpt(text, 10) == shown
 
 
 def test_faults() -> None:

@@ -13,8 +13,6 @@ from collections.abc import Sequence
 
 from doc_blocks import ROOT
 
-from aflow_grpo.verbs import TRAINER_VERBS
-
 __all__ = ["ENDS_WITH", "PARSED", "PROGRAMS", "PYTHON", "SHORTER", "STANDS_FOR", "ends_with", "parsed", "shorter"]
 
 SHORTER = {
@@ -26,8 +24,11 @@ SHORTER = {
     "warmstart": "--recipe.steps 2 --recipe.tokenizer_pairs 50 --recipe.fresh_problems 10",
 }
 """Verb -> options that follow those of the page, and so win: the same thing in seconds."""
-FEW = "--data.{part} '[{{dataset: sample, split: {part}, limit: 4}}]'"
-"""Follows as well where the command judges on the sample problems."""
+FEW = {
+    part: (f"--data.{part}", f"[{{dataset: sample, split: {part}, limit: 4}}]")
+    for part in ("val", "test")
+}
+"""Follows as well where the command judges on all of the sample problems."""
 RESUMED = "--trainer.max_steps 4"
 """A run that goes on makes some more steps."""
 
@@ -72,11 +73,6 @@ def shorter(words: Sequence[str]) -> list[str]:
     extra = SHORTER.get(verb, "")
     if verb == "fit" and "--ckpt_path" in " ".join(words):
         extra = f"{extra} {RESUMED}"
-    ours = ("configs/", "experiments/")
-    own_data = any(word.endswith(".yaml") and not word.startswith(ours) for word in words)
-    part = "test" if verb in ("test", "predict") else "val"
-    if verb in TRAINER_VERBS and not own_data and f"--data.{part}" not in words:
-        extra = f"{extra} {FEW.format(part=part)}"
     if "--help" in words or "--print_config" in words or "--preflight" in words:
         extra = ""
     return [*words, *shlex.split(extra)]

@@ -161,7 +161,7 @@ def _run(words: Sequence[str], empty: Path) -> int:
             # Every process of the tests has really run it, once.
             shutil.copytree(first, "runs/quickstart", dirs_exist_ok=True)
             return 0
-        _lay_lab_book(rest, empty)
+        rest = _prepared(rest, empty)
     code = _aflow_grpo(rest)
     expected = ends_with(rest)
     return code if expected is None else abs(code - ENDS_WITH[expected][0])
@@ -186,19 +186,27 @@ def _parse_only(words: Sequence[str]) -> int:
     return 0
 
 
-def _lay_lab_book(words: Sequence[str], empty: Path) -> None:
-    """Put MLflow's empty tables where the command would make them, if there are none."""
+def _prepared(words: Sequence[str], empty: Path) -> Sequence[str]:
+    """A trainer verb's command with few problems to judge on, where they are the sample's.
+
+    MLflow's empty tables are put where the command would make them, if there are none.
+    """
+    from doc_commands import FEW
+
     from aflow_grpo.trainer_options import as_written
 
     known = [word for word in as_written(words[1:]) if word != "--preflight"]
     try:
         settings = PARSERS[words[0]].parse_args(known)
     except SystemExit:
-        return  # the command itself says what is wrong
+        return words  # the command itself says what is wrong
     root = Path(settings.trainer.default_root_dir)
     if not (root / "mlflow.db").exists():
         root.mkdir(parents=True, exist_ok=True)
         shutil.copy(empty, root / "mlflow.db")
+    judged = "val" if words[0] in ("fit", "validate") else "test"
+    sources = [source.dataset for source in settings.data[judged]]
+    return [*words, *FEW[judged]] if sources == ["sample"] else words
 
 
 def _parse_settings(words: Sequence[str]) -> int:

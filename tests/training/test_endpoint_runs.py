@@ -58,9 +58,8 @@ def test_good_workflows_run_directly_and_are_paid_for_once(
         assert command("validate", folder, root, endpoint.base_url) == 0
         assert len(endpoint.requests) == 1 + 6 * 2, "a check; a greedy and a sampled one each"
         table = capsys.readouterr().out
-        assert re.search(r"direct, sampled +100% +100% +100% +100%", table)
-        assert re.search(r"direct, greedy +100% +100% +100% +100%", table)
-        assert re.search(r"USD / 1000, writing( +0\.22){4}", table)
+        assert len(re.findall(r"direct +100% +100% +100% +100%", table)) == 2
+        assert re.search(r"writing( +0\.22){4}", table)
         assert "One workflow, for " in table
         found = metrics_of(root, "validate")
         for name in ("policy_cost_usd_per_problem", "policy_cost_usd_per_problem_greedy/qa"):
@@ -68,7 +67,7 @@ def test_good_workflows_run_directly_and_are_paid_for_once(
         assert found["val/length/completion_tokens", 0] == COMPLETION_TOKENS
         assert found["val/length_greedy/prompt_tokens", 0] == PROMPT_TOKENS
         assert command("test", folder, root, endpoint.base_url) == 0
-        assert re.search(r"direct, sampled +100%", capsys.readouterr().out)
+        assert re.search(r"direct +100%", capsys.readouterr().out)
     # Without the endpoint, from the journal alone: what another run asked counts when shared.
     offline = ["--llm.check_endpoints=false", "--llm.cache=shared"]
     assert command("validate", folder, root, dead_url(), *offline) == 0
@@ -210,6 +209,6 @@ def test_a_table_without_gaps_needs_no_note() -> None:
 
 def test_the_table_has_the_row_only_where_an_endpoint_writes() -> None:
     headline = {"val/reward": 1.0}
-    assert len(evaluation_table("T", "val", headline).rows) == 7
+    assert len(evaluation_table("T", "val", headline).rows) == 6
     cost = {"val/policy_cost_usd_per_problem": 2e-4}
-    assert len(evaluation_table("T", "val", headline | cost).rows) == 8
+    assert len(evaluation_table("T", "val", headline | cost).rows) == 7

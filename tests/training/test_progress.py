@@ -178,6 +178,7 @@ def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Stage]:
     stage.reporter.setup(stage.trainer, stage.module, "fit")
     stage.module.policy.setup()
     yield stage
+    stage.reporter.on_exception(stage.trainer, stage.module, KeyboardInterrupt())
     stage.rollouts.close()
     torch.set_num_threads(threads)
 
@@ -295,7 +296,7 @@ def test_an_evaluation_is_shown_as_its_workflows_are_written_and_executed(
     for number in range(4):
         watch.ended(rollout(total=4.0, correct=number < 1))
     terminal.wait_for("reward +4.00  direct 100%  accuracy 25%  $0.000  written 7/7, executed 4")
-    assert "judging before  ━" in terminal.shown
+    assert "judging before  " in terminal.shown and "━━━━━───" in terminal.shown
     watch.over()  # three were too late: they will not be waited for
     terminal.wait_for("7/21")
     opened.reporter.on_exception(opened.trainer, opened.module, KeyboardInterrupt())

@@ -6,16 +6,19 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any, ClassVar
 
+import lightning as L
 from trainer_runs import new_root
 
-__all__ = ["TrackingServer", "free_port"]
+__all__ = ["KillGroup", "Outage", "TrackingServer", "free_port", "metrics_in", "runs_in"]
 
 _STARTS_WITHIN_S = 120.0
 
@@ -45,6 +48,12 @@ class TrackingServer:
     def store(self) -> Path:
         """The SQLite file behind it."""
         return self.folder / "mlflow.db"
+
+    @property
+    def group(self) -> int:
+        """The process group of server and workers."""
+        assert self._process is not None
+        return self._process.pid
 
     def start(self) -> None:
         """Start, and wait until it answers."""
@@ -86,3 +95,67 @@ class TrackingServer:
         """Kill it and remove what it kept."""
         self.kill()
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Outage(L.Callback):
+    """Kills the server of a fit in this process, and starts it again some iterations later.
+
+    Args:
+        gone_after: Completed iterations before it is killed.
+        back_after: And before it is there again.
+    """
+
+    server: ClassVar[TrackingServer]
+    """Which one; set by the test."""
+
+    def __init__(self, gone_after: int, back_after: int) -> None:
+        self._gone_after = gone_after
+        self._back_after = back_after
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Between two iterations."""
+        if pl_module.iteration == self._gone_after:
+            self.server.kill()
+        if pl_module.iteration == self._back_after:
+            self.server.start()
+
+
+class KillGroup(L.Callback):
+    """Kills a group of processes, such as a server, once.
+
+    Args:
+        group: Its number.
+        after: Completed iterations before.
+    """
+
+    def __init__(self, group: int, after: int) -> None:
+        self._group = group
+        self._after = after
+
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Between two iterations."""
+        if pl_module.iteration == self._after:
+            os.killpg(self._group, signal.SIGKILL)
+
+
+def runs_in(store: Path) -> dict[str, dict[str, str]]:
+    """Run id -> its tags, oldest run first; read past MLflow."""
+    tags = "select key, value from tags where run_uuid = ?"
+    with sqlite3.connect(store) as database:
+        runs = database.execute("select run_uuid from runs order by start_time, rowid").fetchall()
+        return {run: dict(database.execute(tags, (run,)).fetchall()) for (run,) in runs}
+
+
+def metrics_in(store: Path, run: str) -> dict[tuple[str, int], list[float]]:
+    """(name, step) -> every value that is there; no times, no system."""
+    found: dict[tuple[str, int], list[float]] = {}
+    with sqlite3.connect(store) as database:
+        rows = database.execute("select key, step, value from metrics where run_uuid = ?", (run,))
+        for key, step, value in rows:
+            if not key.startswith(("time/", "system/")):
+                found.setdefault((key, step), []).append(value)
+    return found

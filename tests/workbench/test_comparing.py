@@ -42,7 +42,7 @@ def test_worked_numbers(runs: dict[str, Path]) -> None:
     found = compare([runs["low"], runs["high"]])
     assert found.split == "val"
     assert found.settings == {"model.grpo.loss.preset": ("default", "dapo")}
-    low, high = found.sides
+    low, _ = found.sides
     assert (low.letter, low.name, low.step, low.problems, low.samples) == ("A", "low", 3, 30, 2)
     accuracy = line(found, "accuracy", "greedy")
     assert [f.value for f in accuracy.figures] == pytest.approx([0.2, 20 / 30])

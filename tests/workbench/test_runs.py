@@ -158,7 +158,7 @@ def test_no_such_directory(whole: Path, name: str, message: str) -> None:
 
 
 def test_a_directory_without_a_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds neither a lab book .* nor a journal"):
+    with pytest.raises(ConfigError, match=r"holds neither a lab book .* nor a journal"):
         read_run(tmp_path)
 
 

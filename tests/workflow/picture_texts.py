@@ -109,9 +109,8 @@ def _statement(draw: st.DrawFn, depth: int, in_loop: bool) -> list[str]:
         case "try":
             return ["try:", *body(), "except (ValueError, KeyError):", *body(), "except:", *body()]
         case "match":
-            return [f"match {name}:", "    case [1, *rest]:", *_indented(body()), "    case _:"] + (
-                _indented(body())
-            )
+            first, second = _indented(body()), _indented(body())
+            return [f"match {name}:", "    case [1, *rest]:", *first, "    case _:", *second]
         case _:
             return [f"async with {name}:", *body()]
 

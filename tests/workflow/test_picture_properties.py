@@ -87,7 +87,7 @@ def check_places(graph: WorkflowGraph) -> None:
 
 
 @given(programs())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_program_is_drawn_with_all_its_operators(code: str) -> None:
     graph = workflow_graph(WorkflowSource(code))
     check(graph)
@@ -105,7 +105,7 @@ def test_any_program_is_drawn_with_all_its_operators(code: str) -> None:
 
 
 @given(st.text(max_size=200))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_any_text_is_drawn(text: str) -> None:
     graph = workflow_graph(WorkflowSource(text))
     check(graph)
@@ -113,13 +113,13 @@ def test_any_text_is_drawn(text: str) -> None:
 
 
 @given(programs(), st.integers(0, 400), st.integers(0, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_a_damaged_program_is_drawn(code: str, at: int, cut: int) -> None:
     check(workflow_graph(WorkflowSource(code[:at] + code[at + cut :])))
 
 
 @given(hostile_texts(), hostile_texts())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 def test_hostile_texts_are_only_text(prompt: str, key: str) -> None:
     lines = (
         "r = await self.custom(input=problem, instruction=self.prompts['p'])",

@@ -23,7 +23,7 @@ from aflow_grpo.llm.endpoint import Outcome
 from aflow_grpo.llm.prices import find_price
 from aflow_grpo.llm.session import Request
 from aflow_grpo.llm.tiers import Tier, resolve_key
-from aflow_grpo.workbench.doctor.check import Check
+from aflow_grpo.workbench.doctor.check import Check, Status
 from aflow_grpo.workbench.doctor.endpoints import Endpoints
 from aflow_grpo.workbench.doctor.isolation import warnings_of
 
@@ -56,10 +56,9 @@ def probe_tier(tier: Tier, index: int) -> Iterator[Check]:
         yield Check(name, "endpoints", "ok", found)
         return
     failure = outcome.failure
-    found = f"{tier.model} at {tier.base_url}: {str(failure).rstrip('.')}".replace(key, "…")
-    fix = remedy(tier, where, failure).replace(key, "…")
-    status = "warning" if busy(failure) else "failure"
-    yield Check(name, "endpoints", status, found, fix)  # type: ignore[arg-type]
+    found = f"{tier.model} at {tier.base_url}: {str(failure).rstrip('.')}"
+    status: Status = "warning" if busy(failure) else "failure"
+    yield Check(name, "endpoints", status, found, remedy(tier, where, failure))
 
 
 def probe_backend(endpoints: Endpoints) -> Iterator[Check]:

@@ -13,8 +13,9 @@ import builtins
 import importlib.util
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import count
 from pathlib import Path
 
 from aflow_grpo.workbench.exporting.names import Use, uses_of
@@ -22,6 +23,7 @@ from aflow_grpo.workbench.exporting.names import Use, uses_of
 __all__ = ["Bundle", "Definition", "Key"]
 
 _PACKAGE = "aflow_grpo"
+_OPENING = re.compile(r"(?:@|class |def |async def )")
 _IGNORE = re.compile(r"  # type: ignore\[[^\]]*\]")
 
 Key = tuple[str, str]
@@ -55,6 +57,7 @@ class Bundle:
         stand_ins: Name -> module whose definition takes the place of any other of that name.
         texts: (module, name) -> text in place of the definition there.
         omitted: Class -> methods that the file does without.
+        outside: Names that the file has from elsewhere.
     """
 
     def __init__(
@@ -62,14 +65,17 @@ class Bundle:
         stand_ins: Mapping[str, str],
         texts: Mapping[Key, str],
         omitted: Mapping[str, frozenset[str]],
+        outside: Iterable[str] = (),
     ) -> None:
         self._stand_ins = stand_ins
         self._texts = texts
         self._omitted = omitted
+        self._outside = frozenset(outside)
         self._found: dict[Key, Definition] = {}
         self._modules: dict[str, _Module] = {}
         self._imports: dict[str, tuple[str, str]] = {}
         self._renamed: dict[Key, str] = {}
+        self._order: list[str] = []
 
     def add(self, roots: Iterable[Key]) -> None:
         """Take these definitions, and all that they use."""
@@ -83,15 +89,13 @@ class Bundle:
                 self._found[key[0], name] = definition
             waiting += [self._target(definition.module, use) for use in definition.uses]
 
-    @property
-    def names(self) -> set[str]:
-        """What the file binds, as it is called in the program, and the imported names."""
-        return {name for _, name in self._found} | set(self._imports)
+    def add_import(self, bound: str, module: str, name: str) -> None:
+        """Import a name of the standard library besides."""
+        self._imports[bound] = (module, name)
 
-    @property
-    def imported(self) -> set[str]:
-        """Names that the file imports from the standard library."""
-        return set(self._imports)
+    def origin(self, name: str) -> tuple[str, str] | None:
+        """Where an imported name comes from: module, and name in it or nothing."""
+        return self._imports.get(name)
 
     def rename(self, taken: Iterable[str], kinds: Mapping[str, str]) -> None:
         """Settle which definition is called how in the file.
@@ -108,14 +112,17 @@ class Bundle:
             if same is not None and same.text == self._found[key].text:
                 continue
             if name in used or same is not None:
-                wanted = f"{name}_of_{key[0].rpartition('.')[2].lstrip('_')}"
-            assert wanted not in owners and wanted not in used
+                wanted = next(n for n in _others(name) if n not in owners and n not in used)
             owners[wanted] = self._found[key]
             if wanted != key[1]:
                 self._renamed[key] = wanted
 
     def modules(self) -> list[str]:
         """The modules that something is taken from, those first that others need at import."""
+        self._order = self._order or self._sorted_modules()
+        return self._order
+
+    def _sorted_modules(self) -> list[str]:
         needs: dict[str, set[str]] = {}
         for definition in self._found.values():
             needed = needs.setdefault(definition.module, set())
@@ -134,20 +141,23 @@ class Bundle:
     def text(self, module: str) -> str:
         """What is taken from a module, as it stands in the file."""
         written = {id(d): d for (m, _), d in self._found.items() if m == module}
-        parts, before = [], ""
+        text, before_small = "", False
         for definition in sorted(written.values(), key=lambda d: d.order):
-            text = self._rendered(definition)
-            if text in self._seen_texts(module, definition):
+            if definition.text in self._earlier_texts(module, definition):
                 continue
-            small = not re.match(r"(?:@|class |def |async def )", text)
-            close = small and before and not re.match(r"(?:@|class |def |async def )", before)
-            parts.append(("\n" if close else "\n\n\n" if before else "") + text)
-            before = text
-        return "".join(parts)
+            small = _OPENING.match(definition.text) is None
+            gap = "" if not text or (small and before_small) else "\n\n"
+            text += gap + self._rendered(definition).strip("\n") + "\n"
+            before_small = small
+        return text
 
     def import_lines(self) -> list[str]:
         """The imports of the standard library."""
-        plain = {m for m, name in self._imports.values() if not name}
+        plain = {
+            m if bound == m.split(".")[0] else f"{m} as {bound}"
+            for bound, (m, name) in self._imports.items()
+            if not name
+        }
         named: dict[str, set[str]] = {}
         for bound, (module, name) in self._imports.items():
             if name:
@@ -160,33 +170,37 @@ class Bundle:
 
     # Inside
 
-    def _seen_texts(self, module: str, definition: Definition) -> set[str]:
+    def _earlier_texts(self, module: str, definition: Definition) -> set[str]:
         """Equal texts of modules that come before: one is enough."""
-        earlier = self.modules()[: self.modules().index(module)]
+        ordered = self.modules()
+        earlier = ordered[: ordered.index(module)]
         name = definition.names[0]
         return {self._found[m, name].text for m in earlier if (m, name) in self._found}
 
     def _rendered(self, definition: Definition) -> str:
-        edits: list[tuple[Use, str]] = []
+        edits: dict[tuple[int, int], tuple[str, str]] = {}
         for use in definition.uses:
             target = self._target(definition.module, use)
             if target is None:
                 continue
             new = self._renamed.get(target, target[1])
-            old = f"{use.name}.{use.attribute}" if use.attribute else use.name
+            of_module = self._module_member(definition.module, use) is not None
+            old = f"{use.name}.{use.attribute}" if of_module else use.name
             if new != old:
-                edits.append((use, new))
+                edits[use.line, use.column] = (old, new)
         return edited(definition.text, edits)
 
     def _target(self, module: str, use: Use) -> Key | None:
         """The definition that a name stands for; None for what is none of this package."""
-        if use.attribute:
-            origin = self._module(module).imports.get(use.name)
-            if origin is not None and origin[0].startswith(_PACKAGE):
-                inner = origin[0] if not origin[1] else f"{origin[0]}.{origin[1]}"
-                if _is_module(inner):
-                    return self._resolve(inner, use.attribute)
-        return self._resolve(module, use.name)
+        return self._module_member(module, use) or self._resolve(module, use.name)
+
+    def _module_member(self, module: str, use: Use) -> Key | None:
+        """The definition that `name.attribute` stands for, where the name is a module of ours."""
+        origin = self._module(module).imports.get(use.name)
+        if not use.attribute or origin is None or not origin[0].startswith(_PACKAGE):
+            return None
+        inner = f"{origin[0]}.{origin[1]}" if origin[1] else origin[0]
+        return self._resolve(inner, use.attribute) if _is_module(inner) else None
 
     def _resolve(self, module: str, name: str) -> Key | None:
         stand_in = self._stand_ins.get(name)
@@ -204,7 +218,8 @@ class Bundle:
             if inner and not _is_module(f"{origin}.{inner}"):
                 return self._resolve(origin, inner)
             return None
-        if not hasattr(builtins, name) and not (name.startswith("__") and name.endswith("__")):
+        known_elsewhere = hasattr(builtins, name) or name in self._outside
+        if not known_elsewhere and not (name.startswith("__") and name.endswith("__")):
             raise RuntimeError(f"{module}: nothing defines {name!r}")
         return None
 
@@ -214,26 +229,18 @@ class Bundle:
         return self._modules[name]
 
     def _read(self, name: str) -> _Module:
-        source = _source(name)
-        lines = source.splitlines(keepends=True)
-        definitions: dict[str, Definition] = {}
-        imports: dict[str, tuple[str, str]] = {}
-        body = ast.parse(source).body
-        for order, node in enumerate(body):
-            imports.update(_imported(node))
-            names = tuple(_bound(node))
-            if not names:
-                continue
-            after = body[order + 1] if order + 1 < len(body) else None
-            text = self._texts.get((name, names[0]), "")
-            text = text or self._without(_segment(lines, node, after), names[0])
-            made = Definition(name, names, text, tuple(uses_of(text)), order)
-            definitions.update(dict.fromkeys(names, made))
-        return _Module(name, definitions, imports)
+        """The module, with the texts and without the methods that this file has otherwise."""
+        known = _as_written(name)
+        definitions = dict(known.definitions)
+        for definition in {id(d): d for d in definitions.values()}.values():
+            first = definition.names[0]
+            text = self._texts.get((name, first)) or self._without(definition.text, first)
+            if text != definition.text:
+                made = replace(definition, text=text, uses=tuple(uses_of(text)))
+                definitions.update(dict.fromkeys(definition.names, made))
+        return _Module(name, definitions, known.imports)
 
     def _without(self, text: str, name: str) -> str:
-        """The definition without the methods that are left out, and without words for mypy."""
-        text = _IGNORE.sub("", text)
         gone = self._omitted.get(name, frozenset())
         if not gone:
             return text
@@ -247,17 +254,40 @@ class Bundle:
         return re.sub(r"\n{3,}", "\n\n", "".join(lines)).rstrip() + "\n"
 
 
-def edited(text: str, edits: list[tuple[Use, str]]) -> str:
-    """The text with other names at these places."""
+@lru_cache
+def _as_written(name: str) -> _Module:
+    spec = importlib.util.find_spec(name)
+    assert spec is not None and spec.origin is not None
+    source = Path(spec.origin).read_text(encoding="utf-8")
+    lines = source.splitlines(keepends=True)
+    definitions: dict[str, Definition] = {}
+    imports: dict[str, tuple[str, str]] = {}
+    body = ast.parse(source).body
+    for order, node in enumerate(body):
+        imports.update(_imported(node))
+        names = tuple(_bound(node))
+        if names:
+            after = body[order + 1] if order + 1 < len(body) else None
+            text = _IGNORE.sub("", _segment(lines, node, after))
+            made = Definition(name, names, text, tuple(uses_of(text)), order)
+            definitions.update(dict.fromkeys(names, made))
+    return _Module(name, definitions, imports)
+
+
+def _others(name: str) -> Iterator[str]:
+    """Names for what cannot be called so: of about its length, so that no line grows too long."""
+    return (f"{name}{number}" for number in count(2))
+
+
+def edited(text: str, edits: Mapping[tuple[int, int], tuple[str, str]]) -> str:
+    """The text with (old, new) replaced at (line from 1, column in bytes)."""
     lines = [line.encode() for line in text.splitlines(keepends=True)]
-    for use, new in sorted(edits, key=lambda edit: (edit[0].line, edit[0].column), reverse=True):
-        old = (f"{use.name}.{use.attribute}" if use.attribute else use.name).encode()
-        line = lines[use.line - 1]
-        at = use.column
-        if line[at : at + len(old)] != old:
+    for (number, at), (old, new) in sorted(edits.items(), reverse=True):
+        line, wanted = lines[number - 1], old.encode()
+        if line[at : at + len(wanted)] != wanted:
             # Python 3.11 does not tell where a name is in an f-string.
-            raise RuntimeError(f"cannot rename {old.decode()!r} in: {line.decode().strip()}")
-        lines[use.line - 1] = line[:at] + new.encode() + line[at + len(old) :]
+            raise RuntimeError(f"cannot rename {old!r} in: {line.decode().strip()}")
+        lines[number - 1] = line[:at] + new.encode() + line[at + len(wanted) :]
     return b"".join(lines).decode()
 
 
@@ -300,10 +330,3 @@ def _is_module(name: str) -> bool:
         return importlib.util.find_spec(name) is not None
     except ModuleNotFoundError:
         return False
-
-
-@lru_cache
-def _source(name: str) -> str:
-    spec = importlib.util.find_spec(name)
-    assert spec is not None and spec.origin is not None
-    return Path(spec.origin).read_text(encoding="utf-8")

@@ -64,7 +64,7 @@ def _graph(source: WorkflowSource, workflow: WorkflowClass) -> WorkflowGraph:
     call = workflow.call
     found = Statements(scene, start.id).body(call.body, {parameter: frozenset({start.id})})
     body: list[Item] = [start, *found]
-    if not ends(body[-1]):
+    if not ends(body[-1]) and not draft.omitted:
         missing = draft.node(call.args, "fault", "no answer", detail="nothing is returned here")
         body += [missing] if missing is not None else []
     shown = tidied(body, draft.flows())

@@ -56,7 +56,7 @@ def ends(item: Item) -> bool:
     if isinstance(item, Node):
         return item.kind in ("end", "jump", "return")
     if isinstance(item, Frame):
-        return item.endless
+        return item.endless and not _breaks(item.body)
     if item.kind == "parallel":
         return False
     return bool(item.arms) and all(any(ends(i) for i in arm.body) for arm in item.arms)
@@ -134,3 +134,17 @@ class _Edges:
             entering = [(source, arm.label or label) for source, label in pending]
             leaving += self.sequence(arm.body, entering)
         return leaving
+
+
+def _breaks(items: Sequence[Item]) -> bool:
+    """Whether a `break` in a loop's items leaves that loop."""
+    for item in items:
+        if isinstance(item, Node):
+            found = item.kind == "jump" and item.title == "break"
+        elif isinstance(item, Branch):
+            found = any(_breaks(arm.body) for arm in item.arms)
+        else:
+            found = item.kind == "method" and _breaks(item.body)
+        if found:
+            return True
+    return False

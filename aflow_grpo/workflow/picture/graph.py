@@ -64,7 +64,7 @@ class Frame:
     """The loop's head or the helper's name and arguments."""
     body: tuple[Item, ...]
     endless: bool = False
-    """Whether the loop is left by `return` or `raise` only."""
+    """Whether the loop is left by `break`, `return` and `raise` only."""
     line: int | None = None
 
 

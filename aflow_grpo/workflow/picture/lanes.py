@@ -31,12 +31,9 @@ class _End:
     box: PlacedBox
     source: str
     label: str
-    """Empty where the lane leaves its source."""
+    arrives: bool = True
+    """False where the lane leaves its source."""
     y: float = 0.0
-
-    @property
-    def arrives(self) -> bool:
-        return self.box.box.node.id != self.source
 
 
 def add_lanes(shapes: Shapes, flows: Mapping[tuple[str, str], str]) -> None:
@@ -54,7 +51,7 @@ def add_lanes(shapes: Shapes, flows: Mapping[tuple[str, str], str]) -> None:
             by_source.setdefault(source, []).append((target, label))
     sides: dict[int, list[_End]] = {1: [], -1: []}
     for source, targets in by_source.items():
-        ends = [_End(boxes[source], source, "")]
+        ends = [_End(boxes[source], source, "", arrives=False)]
         ends += [_End(boxes[target], source, label) for target, label in targets]
         side = min((1, -1), key=lambda side: sum(_between(end.box, side, shapes) for end in ends))
         sides[side] += ends

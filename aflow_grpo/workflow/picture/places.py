@@ -82,7 +82,7 @@ class Places:
             node = pending.pop()
             inner = node.value if isinstance(node, ast.Await) else node
             if isinstance(inner, ast.Call) and self._is_one(inner):
-                name = getattr(inner.func, "attr", None) or getattr(inner.func, "id", "")
+                name = str(getattr(inner.func, "attr", "") or getattr(inner.func, "id", ""))
                 found.append((cast(ast.expr, node), name))
             # Before Python 3.12 the positions inside an f-string are not those of the file.
             elif not isinstance(node, ast.JoinedStr):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from aflow_grpo.workflow.picture.boxes import Box
 
@@ -36,7 +37,7 @@ class PlacedBox:
     copies: bool = False
     """Whether it stands for several at once; drawn as a pile."""
 
-    @property
+    @cached_property
     def bounds(self) -> Bounds:
         """Its rectangle."""
         half = self.box.width / 2
@@ -76,7 +77,7 @@ class Label:
     width: float
     """As measured."""
 
-    @property
+    @cached_property
     def bounds(self) -> Bounds:
         """Its rectangle."""
         return Bounds(self.x, self.y - 9, self.x + self.width, self.y + 3)

@@ -20,6 +20,7 @@ from aflow_grpo.workflow.picture.wording import MAX_DETAIL_CHARS, MAX_TITLE_CHAR
 __all__ = ["Statements"]
 
 _MAX_HELPERS_DEEP = 5
+_TEST_CHARS = 90
 _MAX_LOOPS_TWICE = 3
 """Loops within loops that are read twice; deeper ones once."""
 
@@ -203,7 +204,7 @@ class Statements:
     def _if(self, node: ast.If, names: Environment, items: list[Item]) -> None:
         values = self._value(node.test, names, items)
         decision = self._draft.node(
-            node, "decision", self._expressions.shown(node.test), values=values
+            node, "decision", self._expressions.shown(node.test, _TEST_CHARS), values=values
         )
         self._arms("if", decision, {"yes": node.body, "no": node.orelse}, names, items)
 
@@ -305,11 +306,10 @@ class Statements:
         self._loops_deep -= 1
         test = node.test if isinstance(node, ast.While) else None
         forever = isinstance(test, ast.Constant) and bool(test.value)
-        endless = forever and not _breaks(found)
         kind: FrameKind = "parallel" if self._places.starts_only(node) else "loop"
         if found:
             title = shorten(title, MAX_TITLE_CHARS)
-            items.append(Frame(kind, title, tuple(found), endless, node.lineno))
+            items.append(Frame(kind, title, tuple(found), forever, node.lineno))
         items += self.body(node.orelse, names)
 
     def _enter(
@@ -364,17 +364,3 @@ def _last(body: Sequence[ast.stmt]) -> ast.stmt:
     while isinstance(statement, (ast.With, ast.AsyncWith)):
         statement = statement.body[-1]
     return statement
-
-
-def _breaks(items: Sequence[Item]) -> bool:
-    """Whether a `break` in a loop's items leaves that loop."""
-    for item in items:
-        if isinstance(item, Node):
-            found = item.kind == "jump" and item.title == "break"
-        elif isinstance(item, Branch):
-            found = any(_breaks(arm.body) for arm in item.arms)
-        else:
-            found = item.kind == "method" and _breaks(item.body)
-        if found:
-            return True
-    return False

@@ -35,7 +35,8 @@ def tidied(body: Sequence[Item], flows: Sequence[Flow]) -> Tidied:
     labels: dict[tuple[str, str], list[str]] = {}
     for flow in flows:
         pair = (moved.get(flow.source, flow.source), moved.get(flow.target, flow.target))
-        if pair[0] != pair[1] and pair[0] in known and pair[1] in known:
+        inside = pair[0] == pair[1] and flow.source != flow.target
+        if not inside and pair[0] in known and pair[1] in known:
             labels.setdefault(pair, []).append(flow.label)
     merged = [
         Flow(source, target, ", ".join(dict.fromkeys(filter(None, given))))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
+from itertools import islice
 
 from aflow_grpo.workflow.anatomy import WorkflowClass, self_attribute
 from aflow_grpo.workflow.calls import argument_pairs
@@ -20,6 +21,7 @@ __all__ = ["Wording", "clean", "shorten"]
 MAX_TITLE_CHARS = 60
 MAX_DETAIL_CHARS = 120
 _GAP = "…"
+_FIELD_NODES = 12
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _SEPARATORS = dict.fromkeys(map(ord, "\t\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029\xa0"), " ")
 
@@ -142,12 +144,13 @@ class Wording:
 
     def _part(self, part: ast.expr, depth: int) -> str:
         if isinstance(part, ast.FormattedValue):
-            return "{" + self._field(part) + "}"
+            return "{" + _field(part.value) + "}"
         return self.text(part, depth + 1)
 
-    def _field(self, part: ast.FormattedValue) -> str:
-        inner = part.value
-        if isinstance(inner, ast.Name):
-            return inner.id
-        # Positions inside an f-string are those of the string itself before Python 3.12.
-        return _GAP
+
+def _field(value: ast.expr) -> str:
+    """What stands in braces, if it is short."""
+    # Not as written: positions inside an f-string are not the file's before Python 3.12.
+    return (
+        ast.unparse(value) if len([*islice(ast.walk(value), _FIELD_NODES)]) < _FIELD_NODES else _GAP
+    )

@@ -91,13 +91,11 @@ def run_one_program() -> None:
 
     cpu_s = max(1, math.ceil(float(sys.argv[2])))
     memory = CODE_LIMITS.memory_mb << 20
-    for limit, value in (
-        (resource.RLIMIT_CPU, cpu_s),
-        (resource.RLIMIT_AS, memory),
-        (resource.RLIMIT_FSIZE, _MAX_FILE_BYTES),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        resource.setrlimit(limit, (value, value))
+    # A second between them, so that the signal says which limit it was.
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s + 1))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (_MAX_FILE_BYTES, _MAX_FILE_BYTES))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     os.dup2(0, CHANNEL)
     with open(os.devnull, "rb") as nothing:
         os.dup2(nothing.fileno(), 0)

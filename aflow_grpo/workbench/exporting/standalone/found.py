@@ -6,12 +6,14 @@ run at once in one process.
 
 from __future__ import annotations
 
+import operator as python_operator
 from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Protocol
 
 __all__ = [
+    "OPERATOR_NAMES",
     "PROMPTS",
     "CostManager",
     "CurrentRun",
@@ -26,6 +28,9 @@ __all__ = [
 ]
 
 PROMPTS: dict[str, str] = {}
+"""The workflow's own: operator -> instruction, and those that its code names."""
+OPERATOR_NAMES: dict[str, str] = {}
+"""Class name -> name on `self`."""
 
 
 class CurrentRun(Protocol):
@@ -101,14 +106,12 @@ def create_llm_instance(*_: Any, **__: Any) -> ExecutorUsage:
 
 
 class _Operators:
-    """`operator.Custom(llm)` and its like make operators."""
-
-    names: Mapping[str, str] = {}
+    """`operator.Custom(llm)` and its like make operators; the rest is Python's own module."""
 
     def __getattr__(self, name: str) -> Any:
-        attribute = self.names.get(name)
+        attribute = OPERATOR_NAMES.get(name)
         if attribute is None:
-            raise AttributeError(f"there is no operator {name!r}")
+            return getattr(python_operator, name)
         return lambda *_, **__: OperatorHandle(attribute)
 
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from aflow_grpo.operators.base import Operator, Surroundings
+from aflow_grpo.operators.base import Surroundings
 from aflow_grpo.operators.registry import TEN_CLASSES
 from aflow_grpo.problem import Domain, VisibleProblem
 from aflow_grpo.seeds import derive_seed
@@ -24,6 +24,7 @@ from aflow_grpo.workbench.exporting.standalone.code_runs import (
     Sandbox,
     run_one_program,
 )
+from aflow_grpo.workbench.exporting.standalone.contracts import contract, start_workflow
 from aflow_grpo.workbench.exporting.standalone.executor import (
     LLM,
     Asked,
@@ -34,12 +35,19 @@ from aflow_grpo.workbench.exporting.standalone.executor import (
 from aflow_grpo.workbench.exporting.standalone.found import PROMPTS, current_run
 from aflow_grpo.workflow.binding import BindError, bind_arguments
 from aflow_grpo.workflow.drive import _sanitised
-from aflow_grpo.workflow.spec import OperatorSpec
 
-__all__ = ["Run", "Solved", "contract", "main", "solve", "start_workflow"]
+__all__ = [
+    "DOMAIN",
+    "MAX_ANSWER_CHARS",
+    "MAX_ARGUMENT_CHARS",
+    "MAX_CALLS",
+    "WORKFLOW_TIMEOUT_S",
+    "Run",
+    "Solved",
+    "main",
+    "solve",
+]
 
-CONTRACTS: dict[str, OperatorSpec] = {}
-OPERATORS: tuple[type[Operator], ...] = TEN_CLASSES
 DOMAIN: Domain = "math"
 MAX_CALLS = 32
 MAX_ARGUMENT_CHARS = 200_000
@@ -47,16 +55,6 @@ MAX_ANSWER_CHARS = 100_000
 WORKFLOW_TIMEOUT_S = 180.0
 _RUN_PROGRAMS = frozenset({"programmer", "test"})
 _DONE, _FAILED, _USAGE = 0, 1, 2
-
-
-def contract(attribute: str) -> OperatorSpec:
-    """The contract of an operator, by the name that workflows know it by."""
-    return CONTRACTS[attribute]
-
-
-async def start_workflow(problem: str, entry_point: str) -> Any:
-    """Makes the workflow and awaits it."""
-    raise NotImplementedError
 
 
 class Run:
@@ -76,7 +74,7 @@ class Run:
         self._seed = seed
         self._sandbox = Sandbox(allowed=run_code)
         surroundings = Surroundings(self._sandbox, problem)  # type: ignore[arg-type]
-        self._operators = {kind.spec.attribute: kind.build(surroundings) for kind in OPERATORS}
+        self._operators = {kind.spec.attribute: kind.build(surroundings) for kind in TEN_CLASSES}
         self._issued = 0
         self.stopped = ""
         """Why it may not go on, whatever its code made of that."""
