@@ -62,7 +62,8 @@ if TYPE_CHECKING:
     from aflow_grpo.workbench.questions import load_problems, make_problem
     from aflow_grpo.workbench.reporting import write_report
     from aflow_grpo.workbench.runs import Run, read_run
-    from aflow_grpo.workbench.solving import Solution, Solver, solve
+    from aflow_grpo.workbench.solution import Solution
+    from aflow_grpo.workbench.solving import Solver, solve
     from aflow_grpo.workflow.spec import OperatorSpec
 
 __version__ = "0.1.0"
@@ -174,7 +175,7 @@ _WHERE = {
     "ScoringSettings": "scoring.settings",
     "Simulator": "llm.simulator",
     "SimulatorSettings": "llm.simulator",
-    "Solution": "workbench.solving",
+    "Solution": "workbench.solution",
     "Solver": "workbench.solving",
     "Status": "records",
     "Tier": "llm.tiers",

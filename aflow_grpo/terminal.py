@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Literal, Protocol, cast, get_args
 from unicodedata import category
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
@@ -280,14 +280,14 @@ class _LiveStep(_Counts):
         tail = "  ".join(filter(None, (self.count, self.pace, self.left)))
         room = width - cell_len(self.description) - cell_len(tail) - 4
         bar = self._bar(min(room, _BAR[1]), ascii_only=options.ascii_only)
-        line = Text(f"{self.description}  ", end="")
+        line = _row(f"{self.description}  ")
         if bar:
             line.append(f"{bar}  ", "green")
         line.append(tail)
-        yield _cut(line, width)
+        yield line
         if self.note:
             yield Text("\n", end="")
-            yield _cut(Text(f"  {self.note}", "dim"), width)
+            yield _row(f"  {self.note}", "dim")
 
     def _bar(self, columns: int, *, ascii_only: bool) -> str:
         if self.total is None or columns < _BAR[0]:
@@ -351,12 +351,9 @@ def _one_line(text: str) -> str:
     return printable(text).replace("\n", " ").replace("\t", " ")
 
 
-def _cut(text: Text, width: int) -> Text:
-    """At most `width` columns, on one line."""
-    if cell_len(text.plain) > width:
-        text.plain = set_cell_size(text.plain, max(0, width - 1)) + "…"
-    text.no_wrap, text.end = True, ""
-    return text
+def _row(text: str, style: str = "") -> Text:
+    """One line of the terminal, cut where that ends."""
+    return Text(text, style, no_wrap=True, overflow="ellipsis", end="")
 
 
 def _clock(seconds: float) -> str:

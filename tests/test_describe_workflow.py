@@ -123,3 +123,12 @@ def test_the_svg_is_xml(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     path = tmp_path / "x.svg"
     described(capsys, "self_refine", "--svg", str(path))
     assert ET.parse(path).getroot().attrib["role"] == "img"
+
+
+def test_it_answers_without_heavy_imports() -> None:
+    code = (
+        "import sys, aflow_grpo.commands.describe;"
+        "print([m for m in ('torch', 'mlflow', 'plotly', 'numpy') if m in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "[]\n"

@@ -14,6 +14,7 @@ import pytest
 from trainer_runs import INTERRUPTED, run_verb
 
 from aflow_grpo.assets import shipped_path
+from aflow_grpo.commands.infer import make_parser
 from aflow_grpo.exits import Exit
 from aflow_grpo.workbench.answer_file import AnswerFile
 from aflow_grpo.workbench.questions import load_problems
@@ -49,16 +50,15 @@ def test_one_problem_for_a_person(capsys: pytest.CaptureFixture[str]) -> None:
 def test_json_is_one_document_and_the_documents_own_options_work(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    printed = []
-    for domain, gold in (("--domain", "--gold"), ("--problem-type", "--ground-truth"),
-                         ("--problem_type", "--ground_truth")):  # fmt: skip
-        asked = ("--problem", "What is 17 + 4?", domain, "math", gold, "21")
-        assert run_verb("infer", *asked, "--json") == Exit.DONE
-        (line,) = capsys.readouterr().out.splitlines()
-        printed.append(json.loads(line))
-    assert set(printed[0]) == KEYS
-    told = [(row["answer"], row["reward"], row["cost_usd"]) for row in printed]
-    assert told[0] == told[1] == told[2]
+    forms = (("--domain", "--gold"), ("--problem-type", "--ground-truth"),
+             ("--problem_type", "--ground_truth"))  # fmt: skip
+    asked = [("--problem", "How old is Bo?", d, "qa", g, "21", "--json") for d, g in forms]
+    one, other, third = (make_parser().parse_args(list(form)) for form in asked)
+    assert one == other == third and (one.domain, one.gold) == ("qa", "21")
+    assert run_verb("infer", *asked[1]) == Exit.DONE
+    (line,) = capsys.readouterr().out.splitlines()
+    row = json.loads(line)
+    assert set(row) == KEYS and row["domain"] == "qa" and row["score"] is not None
 
 
 @pytest.mark.parametrize(

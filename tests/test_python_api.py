@@ -65,6 +65,21 @@ def test_a_run_from_python_is_one_of_the_command_line(run: TrainedRun, overlay: 
     assert str(run.directory) in repr(run) and "val/accuracy" not in repr(run)
 
 
+def test_what_to_do_next_is_not_told_in_the_words_of_another_program(
+    overlay: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = new_root(tmp_path / "run")
+    typed, sys.argv[1:] = sys.argv[1:], ["-f", "kernel.json", "--HistoryManager.hist_file=x"]
+    try:
+        changes = {"trainer.default_root_dir": root, "trainer.max_steps": 1, "data.batch_size": 1}
+        train(overlay, settings={**changes, "progress.quiet": False, "model.evaluation.samples": 0})
+    finally:
+        sys.argv[1:] = typed
+    out = capsys.readouterr().out
+    assert f"aflow-grpo test --trainer.default_root_dir {root} --ckpt_path last" in out
+    assert "HistoryManager" not in out
+
+
 def test_evaluate_needs_only_the_run(run: TrainedRun) -> None:
     judged = evaluate(run.directory, split="test", settings={"model.evaluation.samples": 0})
     assert judged.directory == run.directory and judged.run_id != run.run_id
@@ -131,7 +146,7 @@ def test_settings_lie_over_the_runs_own(run: TrainedRun) -> None:
 
 
 def test_a_checkpoint_of_another_model_is_refused(run: TrainedRun, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="made with policy .*, full, but the settings are of"):
+    with pytest.raises(ConfigError, match=r"made with policy .*, full, but the settings are of"):
         Solver(run.directory, config=["configs/policy/tiny-lora.yaml"])
     alone = tmp_path / "alone.ckpt"
     shutil.copy(run.checkpoint, alone)
@@ -141,7 +156,7 @@ def test_a_checkpoint_of_another_model_is_refused(run: TrainedRun, tmp_path: Pat
 
 
 def test_no_such_device(run: TrainedRun) -> None:
-    with pytest.raises(ConfigError, match="--device=tpu: .*Expected auto, cpu or cuda"):
+    with pytest.raises(ConfigError, match=r"--device=tpu: .*Expected auto, cpu or cuda"):
         Solver(run.directory, device="tpu")
 
 
@@ -149,7 +164,7 @@ def test_a_question_too_long_for_the_policy_is_named(
     run: TrainedRun, solver: Solver, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     long = "How much is it? " * 800
-    with pytest.raises(aflow_grpo.DataError, match="prompt tokens, more than model.policy"):
+    with pytest.raises(aflow_grpo.DataError, match=r"prompt tokens, more than model.policy"):
         solver.solve(long)
     asked = tmp_path / "asked.jsonl"
     rows = [{"question": long, "domain": "math"}, {"question": "1 + 1?", "domain": "math"}]

@@ -330,7 +330,10 @@ def test_the_log_is_shown_with_debug_only_and_once(
 
 def test_text_of_a_model_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[2J\r\tb\nc\u202e\x9b") == "a�[2J�\tb\nc��"
-    assert printable("Größe\u00a0你好\u3000½ \N{BLACK RIGHT-POINTING POINTER}") == "Größe\u00a0你好\u3000½ ►"
+    assert (
+        printable("Größe\u00a0你好\u3000½ \N{BLACK RIGHT-POINTING POINTER}")
+        == "Größe\u00a0你好\u3000½ ►"
+    )
 
 
 def test_a_console_takes_names_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:

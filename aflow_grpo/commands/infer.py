@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from aflow_grpo.data.rows import BadRow
     from aflow_grpo.records import Problem
     from aflow_grpo.workbench.answer_file import AnswerFile
-    from aflow_grpo.workbench.solving import Solution, Solver
+    from aflow_grpo.workbench.solution import Solution
+    from aflow_grpo.workbench.solving import Solver
 
 __all__ = ["make_parser", "run_infer"]
 

@@ -69,9 +69,10 @@ class EventLoopThread:
         if self._loop.is_closed():
             return
         self.cancel_all()
+        # In its own thread: in the caller's another loop may be running, as in a notebook.
+        self.submit(self._loop.shutdown_asyncgens()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 
 

@@ -1,19 +1,20 @@
 """Every metric name of a run, and the pure functions from records to numbers.
 
-Names are ``split/group/name``, with the domain last where there is one. Sampled figures carry the
-plain name, greedy ones the suffix ``_greedy``. Masked rollouts (status `unavailable`) are counted
-in ``status/unavailable`` and in nothing else.
+Names are ``split/group/name``, with the domain last where there is one, after a dot where a name
+comes before it (``train/reward/correctness.math``): MLflow draws a section for each group. Sampled
+figures carry the plain name, greedy ones the suffix ``_greedy``. Masked rollouts (status
+`unavailable`) are counted in ``status/unavailable`` and in nothing else.
 
 | name | meaning |
 |---|---|
 | ``reward`` (``/math|code|qa``) | mean total reward, points in [-10, 10] |
-| ``reward/<part>`` (``/domain``) | mean of each part of the reward, in points |
+| ``reward/<part>`` (``.domain``) | mean of each part of the reward, in points |
 | ``reward_spread`` (``/domain``) | mean standard deviation of the totals within a group |
 | ``zero_variance_groups`` (``/domain``) | share of groups with equal rewards, without a signal |
-| ``penalty/<kind>`` (``/domain``) | share with this penalty: wrong, execution, constraint, … |
-| ``structure/<measure>`` (``/domain``) | mean of the four measures of `structure` |
-| ``pass_at/<k>`` (``/domain``) | unbiased pass@k, over problems with at least k samples |
-| ``score/<measure>`` (``/domain``) | mean of what scorers report beside the score, such as f1 |
+| ``penalty/<kind>`` (``.domain``) | share with this penalty: wrong, execution, constraint, … |
+| ``structure/<measure>`` (``.domain``) | mean of the four measures of `structure` |
+| ``pass_at/<k>`` (``.domain``) | unbiased pass@k, over problems with at least k samples |
+| ``score/<measure>`` (``.domain``) | mean of what scorers report beside the score, such as f1 |
 | ``by_dataset/<figure>/<dataset>`` | reward, accuracy, rates, cost, where there are several |
 | ``direct_execution_rate`` (``/domain``) | share that ran as written, no repair, no fallback |
 | ``repaired_execution_rate`` (``/domain``) | share that ran after a repair that lost no text |
@@ -26,12 +27,12 @@ in ``status/unavailable`` and in nothing else.
 | ``status/<status>``, ``fault/<kind>`` | shares |
 | ``operators/<name>`` | mean calls per workflow that ran |
 | ``length/prompt_tokens``, ``length/completion_tokens`` | policy tokens, means |
-| ``length/prompt_tokens/<quantile>``, ``length/completion_tokens/<quantile>`` | p50, p90, max |
+| ``length/prompt_tokens.<quantile>``, ``length/completion_tokens.<quantile>`` | p50, p90, max |
 | ``length/context_cut`` | share of prompts that hold only part of their problem's context |
 | ``valid_rate_greedy`` (``/domain``) | structural check: share valid as written, not executed |
 | ``problems`` (``/domain``) | full evaluation: problems that its figures are of |
-| ``ci95_low/<figure>`` (``/domain``) | lower end of the 95 % interval, of `WITH_INTERVAL` |
-| ``ci95_high/<figure>`` (``/domain``) | upper end |
+| ``ci95_low/<figure>`` (``.domain``) | lower end of the 95 % interval, of `WITH_INTERVAL` |
+| ``ci95_high/<figure>`` (``.domain``) | upper end |
 
 The update (`update.py`) adds these, under ``train/`` only; tokens are the policy's own, not those
 of demonstrations.
@@ -147,7 +148,9 @@ def rollout_metrics(
         for name, figure in details.items():
             group, _, rest = name.partition("/")
             rest = f"/{rest}" if rest else ""
-            metrics[f"{split}/{group}{suffix}{rest}{end}"] = figure
+            # MLflow draws a section for what stands before the last slash: one for each group.
+            place = end.replace("/", ".") if rest else end
+            metrics[f"{split}/{group}{suffix}{rest}{place}"] = figure
     metrics |= {f"{split}/{name}": value for name, value in _details(counted, suffix).items()}
     for name, figure in _by_dataset(counted).items():
         metrics[f"{split}/by_dataset{suffix}/{name}"] = figure
@@ -175,8 +178,9 @@ def interval_metrics(
             sums_P = [fsum(map(HEADLINE[figure], samples)) for samples in problems.values()]
             interval_of = mean_interval if figure == "reward" else rate_interval
             low, high = interval_of(sums_P, counts_P)
-            metrics[f"{split}/ci95_low/{figure}{suffix}{end}"] = low
-            metrics[f"{split}/ci95_high/{figure}{suffix}{end}"] = high
+            place = end.replace("/", ".")
+            metrics[f"{split}/ci95_low/{figure}{suffix}{place}"] = low
+            metrics[f"{split}/ci95_high/{figure}{suffix}{place}"] = high
     return metrics
 
 
@@ -287,7 +291,7 @@ def _details(counted: Sequence[Rollout], suffix: str) -> dict[str, float]:
         f"length{suffix}/context_cut": fmean(r.completion.context_cut for r in counted),
     }
     for name, lengths in (("prompt_tokens", prompts), ("completion_tokens", completions)):
-        details |= {f"length{suffix}/{name}/{q}": v for q, v in _quantiles(lengths).items()}
+        details |= {f"length{suffix}/{name}.{q}": v for q, v in _quantiles(lengths).items()}
     statuses = Counter(r.execution.status for r in counted)
     details |= {
         f"status{suffix}/{status}": statuses[status] / n

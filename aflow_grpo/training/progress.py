@@ -63,6 +63,8 @@ class ProgressReporter(L.Callback):
         self._module: Any = None
         self._paid_usd = 0.0
         self._first_iteration = 0
+        # Unless told otherwise: an evaluation that a stopped run has still to make.
+        self._awaited: tuple[str, int | None] = ("judging", None)
 
     def setup(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         """Ask to be told how workflows come along."""
@@ -127,7 +129,7 @@ class ProgressReporter(L.Callback):
         if trainer.state.fn is TrainerFn.VALIDATING:
             self._introduce(trainer, pl_module)
             batches, loader = trainer.num_val_batches, trainer.val_dataloaders
-            self._begin_alone(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
+            self._await(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
 
     def on_validation_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table, after `validate` only."""
@@ -138,7 +140,7 @@ class ProgressReporter(L.Callback):
         """Say who is being judged."""
         self._introduce(trainer, pl_module)
         batches, loader = trainer.num_test_batches, trainer.test_dataloaders
-        self._begin_alone(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
+        self._await(trainer, "judging", batches, loader, pl_module.evaluation.samples + 1)
 
     def on_test_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table."""
@@ -148,7 +150,7 @@ class ProgressReporter(L.Callback):
         """Say who answers."""
         self._introduce(trainer, pl_module)
         batches, loader = trainer.num_predict_batches, trainer.predict_dataloaders
-        self._begin_alone(trainer, "answering", batches, loader, 1)
+        self._await(trainer, "answering", batches, loader, 1)
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """Whoever writes the answers says where they are."""
@@ -196,15 +198,13 @@ class ProgressReporter(L.Callback):
         mine = own_share(problems, Ranks.of(trainer)).items
         self._begin(f"judging {moment}", len(mine) * each, judging=True)
 
-    def _begin_alone(
-        self, trainer: L.Trainer, what: str, batches: Any, loader: Any, each: int
-    ) -> None:
-        """What the trainer does with the batches of a loader."""
+    def _await(self, trainer: L.Trainer, what: str, batches: Any, loader: Any, each: int) -> None:
+        """The trainer will go through a loader; that begins with its first draw."""
         ranks = Ranks.of(trainer).world_size
         # For `predict` Lightning makes a loader of its own, which knows its sampler only.
         size = loader.batch_size or loader.batch_sampler.batch_size
         problems = min(len(loader.dataset), sum(batches) * size)
-        self._begin(what, -(-problems // ranks) * each, judging=True)
+        self._awaited = (what, -(-problems // ranks) * each)
 
     def _begin(
         self, description: str, total: int | None, *, done: int = 0, judging: bool = False
@@ -223,8 +223,8 @@ class ProgressReporter(L.Callback):
         self._stack.close()
 
     def _open_draw(self, split: str, workflows: int, executed: bool) -> DrawWatch:
-        if self._step is None:  # an evaluation that a stopped run has still to make
-            self._begin("judging", None, judging=True)
+        if self._step is None:
+            self._begin(*self._awaited, judging=True)
         return self._underway.open(split, workflows, executed)
 
     def _changed(self, ended: int) -> None:
@@ -265,7 +265,9 @@ def _headline(metrics: Mapping[str, Any]) -> str:
 def _next_commands(trainer: L.Trainer) -> list[str]:
     """Commands that make sense after this run, to be copied as they are."""
     root = ["--trainer.default_root_dir", str(trainer.default_root_dir)]
-    given = _without(sys.argv[2:], ("--ckpt_path", "--trainer.default_root_dir"))
+    # In a notebook or a script the arguments are of another program.
+    typed = sys.argv[2:] if sys.argv[1:2] == ["fit"] else []
+    given = _without(typed, ("--ckpt_path", "--trainer.default_root_dir"))
     lines = [
         shlex.join(["aflow-grpo", "test", *_without_keys(given), *root, "--ckpt_path", "last"])
     ]

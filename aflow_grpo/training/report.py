@@ -69,7 +69,7 @@ def evaluation_table(
         show_edge=False,
     )
     table.add_column("", no_wrap=True)
-    present = [d for d in DOMAINS if any(key.endswith(f"/{d}") for key in after)]
+    present = [d for d in DOMAINS if any(key.endswith((f"/{d}", f".{d}")) for key in after)]
     for column in ("all", *present):
         table.add_column(column, justify="right", no_wrap=True)
     ends = ("", *(f"/{domain}" for domain in present))
@@ -84,7 +84,9 @@ def evaluation_table(
             if name in _WHERE_THERE_IS_ONE and f"{split}/{name}" not in after:
                 continue
             table.add_row(f"  {label}", *_row(f"{split}/{name}", ends, moments, text))
-            intervals = [_intervals(split, f"{name}{end}", moments) for end in ends]
+            intervals = [
+                _intervals(split, f"{name}{end.replace('/', '.')}", moments) for end in ends
+            ]
             if any(intervals):
                 table.add_row("", *(Text(cell, "dim") for cell in intervals))
     return table
@@ -130,7 +132,8 @@ def table_note(split: str, metrics: Mapping[str, float], samples: int) -> str:
     """
     if f"{split}/problems_greedy" not in metrics:
         return ""
-    drawn = f"{samples} sampled workflows and the greedy one" if samples else "the greedy workflow"
+    kinds = f"{samples} sampled workflow{'s' if samples > 1 else ''} and the greedy one"
+    drawn = kinds if samples else "the greedy workflow"
     return (
         f"n problems, {drawn} for each. Second lines are\n"
         "95 % intervals over problems. direct: ran exactly as written. USD: list cost."

@@ -132,7 +132,7 @@ def _data_tags(trainer: L.Trainer) -> dict[str, str]:
         return {}
     sets = {split: data.problems(split) for split in ("train", "val", "test", "predict")}
     return {
-        f"data.{split}": f"{problems_digest(problems)} ({len(problems):,} problems)"
+        f"data.{split}": f"{problems_digest(problems)} ({len(problems):,})"
         for split, problems in sets.items()
         if problems
     }

@@ -18,7 +18,8 @@ from typing import IO, Any, Self
 
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.records import Problem
-from aflow_grpo.workbench.solving import Solution, Solver
+from aflow_grpo.workbench.solution import Solution
+from aflow_grpo.workbench.solving import Solver
 
 __all__ = ["AnswerFile", "journal_beside"]
 

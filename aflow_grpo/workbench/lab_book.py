@@ -10,17 +10,22 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import sqlite3
+import tempfile
 from abc import ABC, abstractmethod
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.training.tracking_address import plain_reason, resolve_address
 
 __all__ = ["LabBook", "Points", "ServedLabBook", "TrackedRun", "open_lab_book", "store_file"]
 
@@ -29,6 +34,8 @@ Points = tuple[tuple[int, float], ...]
 _VERB = "aflow_grpo.verb"
 _PARENT = "mlflow.parentRunId"
 _PAGE = 1000
+_AT_ONCE = 8
+"""Requests to a server: a run has hundreds of metrics, and each is asked for alone."""
 _RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 
 
@@ -100,7 +107,10 @@ def open_lab_book(uri: str) -> LabBook:
         ConfigError: There is none, it cannot be read, or a server does not answer.
     """
     file = store_file(uri)
-    return _StoredLabBook(file) if file is not None else ServedLabBook(uri)
+    if file is not None:
+        return _StoredLabBook(file)
+    address = resolve_address(Path(), uri)  # a password in it goes where MLflow's client looks
+    return ServedLabBook(address.uri, address.shown)
 
 
 class _StoredLabBook(LabBook):
@@ -168,10 +178,9 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection]:
     Raises:
         ConfigError: It cannot be read as MLflow's.
     """
-    uri = file.resolve().as_uri() + "?mode=ro"
     try:
-        with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as database:
-            yield database
+        with ExitStack() as stack:
+            yield stack.enter_context(closing(_opened(file, stack)))
     except sqlite3.Error as error:
         raise ConfigError(
             f"{file}: cannot be read as MLflow's store ({error}). Where it is damaged, "
@@ -180,30 +189,59 @@ def _reading(file: Path) -> Iterator[sqlite3.Connection]:
         ) from error
 
 
-class ServedLabBook(LabBook):
-    """A tracking server, or whatever else MLflow's client knows."""
+def _opened(file: Path, stack: ExitStack) -> sqlite3.Connection:
+    database = _connection(file)
+    try:
+        database.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    except sqlite3.OperationalError:
+        database.close()
+        unfinished = file.with_name(f"{file.name}-journal")
+        if not unfinished.exists():
+            raise
+        # A kill left a transaction half written. Taking it back is writing: done on a copy.
+        copies = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        for path in (file, unfinished):
+            shutil.copy(path, copies / path.name)
+        with closing(sqlite3.connect(copies / file.name)) as mended:
+            mended.execute("SELECT count(*) FROM sqlite_master").fetchone()
+        database = _connection(copies / file.name)
+    return database
 
-    def __init__(self, uri: str) -> None:
+
+def _connection(file: Path) -> sqlite3.Connection:
+    return sqlite3.connect(file.resolve().as_uri() + "?mode=ro", uri=True, isolation_level=None)
+
+
+class ServedLabBook(LabBook):
+    """A tracking server, or whatever else MLflow's client knows.
+
+    Args:
+        uri: For MLflow's client.
+        shown: The same for a person, without a password.
+    """
+
+    def __init__(self, uri: str, shown: str) -> None:
         # Its import takes seconds, and a directory's own store needs none of it.
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
 
         self._trouble: type[Exception] = MlflowException
         self._client: Any = MlflowClient(tracking_uri=uri)
-        self.uri = uri
+        self.uri = shown
         with self._asking():
             experiments = [e.experiment_id for e in self._paged("search_experiments")]
             runs = self._paged("search_runs", experiments, order_by=["start_time ASC"])
-        super().__init__(uri, [_of_client(run) for run in runs])
+        super().__init__(shown, [_of_client(run) for run in runs])
 
     def metrics(self, run_id: str) -> dict[str, Points]:
-        found = {}
-        with self._asking():
-            for key in sorted(self._client.get_run(run_id).data.metrics):
-                history = self._client.get_metric_history(run_id, key)
-                last = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
-                found[key] = tuple(sorted(last.items()))
-        return found
+        with self._asking(), ThreadPoolExecutor(_AT_ONCE) as pool:
+            keys = sorted(self._client.get_run(run_id).data.metrics)
+            return dict(zip(keys, pool.map(partial(self._points, run_id), keys), strict=True))
+
+    def _points(self, run_id: str, key: str) -> Points:
+        history = self._client.get_metric_history(run_id, key)
+        last = {m.step: m.value for m in sorted(history, key=lambda m: m.timestamp)}
+        return tuple(sorted(last.items()))
 
     def _paged(self, method: str, *arguments: Any, **options: Any) -> list[Any]:
         found: list[Any] = []
@@ -225,8 +263,9 @@ class ServedLabBook(LabBook):
             yield
         except self._trouble as error:
             raise ConfigError(
-                f"tracking_uri={self.uri}: MLflow cannot be read there ({error}). Expected a "
-                "running tracking server such as http://127.0.0.1:5000, or sqlite:///FILE."
+                f"tracking_uri={self.uri}: MLflow cannot be read there ({plain_reason(error)}). "
+                "Expected a running tracking server such as http://127.0.0.1:5000, or "
+                "sqlite:///FILE."
             ) from error
         finally:
             if before is None:

@@ -30,6 +30,7 @@ from aflow_grpo.policy.base import BasePolicy
 from aflow_grpo.policy.policy import Policy
 from aflow_grpo.training.module import STATE_KEY
 from aflow_grpo.training.run_directory import read_run_id, recorded_store
+from aflow_grpo.workbench.executor_settings import config_path
 
 __all__ = ["LoadedPolicy", "find_checkpoint", "load_policy", "recorded_settings"]
 
@@ -109,7 +110,7 @@ def load_policy(
             "with: --config FILE, once for every layer."
         )
     layers = [] if recorded is None else [recorded]
-    layers += [_read_layer(Path(path)) for path in config]
+    layers += [_read_layer(config_path(path)) for path in config]
     policy = _make(layers)
     operators = load_operators(_operators_of(layers))
     policy.operators = operators.contract

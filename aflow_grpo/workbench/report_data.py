@@ -8,14 +8,15 @@ again from the stored rollouts, under the same names. Not here: which workflows 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 from aflow_grpo.records import Rollout
+from aflow_grpo.terminal import progress
 from aflow_grpo.training.metrics import rollout_metrics
 from aflow_grpo.workbench.comparing import Line, compare_sides
-from aflow_grpo.workbench.journal_figures import StoredRollout, Tally
+from aflow_grpo.workbench.journal_figures import Tally
 from aflow_grpo.workbench.judged import Judged, has_evaluation
 from aflow_grpo.workbench.runs import Points, Run
 
@@ -128,7 +129,7 @@ def _read_rollouts(data: ReportData, *, compute: bool) -> None:
     rules: dict[str, dict[int, float]] = {}
     steps: list[int] = []
     curves: dict[str, dict[int, float]] = {}
-    for part, step, rollouts in _by_step(data.run.rollouts()):
+    for part, step, rollouts in _by_step(data.run):
         data.rollouts += len(rollouts)
         _count(data, rollouts)
         split, _, kind = part.partition("/")
@@ -148,9 +149,16 @@ def _read_rollouts(data: ReportData, *, compute: bool) -> None:
         data.curves = {name: tuple(sorted(at.items())) for name, at in curves.items()}
 
 
-def _by_step(stored: Iterable[StoredRollout]) -> Iterator[tuple[str, int, list[Rollout]]]:
-    for (_, part, step), members in groupby(stored, key=lambda s: (s.run, s.part, s.step)):
-        yield part, step, [member.rollout for member in members]
+def _by_step(run: Run) -> Iterator[tuple[str, int, list[Rollout]]]:
+    counts = (run.journal_parts or {}).items()
+    total = sum(n for (name, _), n in counts if name in run.journal_runs)
+    with progress("reading rollouts", total) as reading:
+        for (_, part, step), members in groupby(
+            run.rollouts(), key=lambda stored: (stored.run, stored.part, stored.step)
+        ):
+            rollouts = [member.rollout for member in members]
+            reading.advance(len(rollouts))
+            yield part, step, rollouts
 
 
 def _findings(rollouts: Sequence[Rollout]) -> Counter[str]:

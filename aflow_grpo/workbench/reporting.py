@@ -210,7 +210,7 @@ def _digest(script: str) -> str:
 def embedded(value: Any) -> Markup:
     """JSON that may stand in a script element: nothing in it ends one or opens a comment."""
     text = json.dumps(value, cls=PlotlyJSONEncoder, allow_nan=False, ensure_ascii=True)
-    for character in "":
+    for character in "<>&":
         text = text.replace(character, f"\\u{ord(character):04x}")
     return Markup(text)
 

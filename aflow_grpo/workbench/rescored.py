@@ -26,6 +26,7 @@ from aflow_grpo.stored import unpack_rollout
 from aflow_grpo.terminal import progress
 from aflow_grpo.training.open_run import SandboxSettings
 from aflow_grpo.training.rescoring import Comparison, Rescorer, RescoreSettings, part_metrics
+from aflow_grpo.training.run_directory import recorded_store
 from aflow_grpo.training.storing import settings_text
 from aflow_grpo.training.tracking import RunLogger
 
@@ -168,15 +169,17 @@ def write_rescored(runs: Sequence[RescoredRun], path: Path) -> None:
 
 def log_rescored(runs: Sequence[RescoredRun], root: Path) -> list[str]:
     """One new MLflow run for each that the directory's own lab book knows; their names."""
-    if not (root / "mlflow.db").is_file():
+    own = root / "mlflow.db"
+    uri = f"sqlite:///{own.resolve()}" if own.is_file() else recorded_store(root)
+    if uri is None:
         return []
     names = []
     for rescored in runs:
-        if RunLogger(root).status_of(rescored.run) is None:
+        if RunLogger(root, tracking_uri=uri).status_of(rescored.run) is None:
             continue
         name = f"rescore-{rescored.run[:8]}"
         tags = {"aflow_grpo.verb": "rescore", "mlflow.parentRunId": rescored.run}
-        logger = RunLogger(root, run_name=name, tags=tags)
+        logger = RunLogger(root, run_name=name, tracking_uri=uri, tags=tags)
         logger.log_settings(_plain(rescored.settings))
         for _, step, metrics in rescored.metrics:
             logger.log_metrics(metrics, step=step)

@@ -237,16 +237,20 @@ def _memory(directory: Path) -> Mapping[str, str]:
 
 
 def _book_of(directory: Path, memory: Mapping[str, str], uri: str | None) -> LabBook | None:
-    """The directory's own store first: it may have been moved since `run.json` was written."""
+    """Where `run.json` says; a file that lies in the directory before the path that it had."""
     if uri is not None:
         return open_lab_book(uri)
-    if (directory / "mlflow.db").is_file():
-        return open_lab_book(f"sqlite:///{directory / 'mlflow.db'}")
     named = memory.get("tracking_uri")
     file = store_file(named) if named else None
-    if named is None or (file is not None and not file.is_file() and journal_paths(directory)):
-        return None  # the journal has something to say all the same
-    return open_lab_book(named)
+    if named is not None and file is None:
+        return open_lab_book(named)
+    # The directory may have been moved since. Without any, the journal may have something to say.
+    for store in (directory / "mlflow.db", file):
+        if store is not None and store.is_file():
+            return open_lab_book(f"sqlite:///{store}")
+    if file is not None and not journal_paths(directory):
+        return open_lab_book(f"sqlite:///{file}")  # says that it is not there
+    return None
 
 
 def _newest(directory: Path, book: LabBook, memory: Mapping[str, str]) -> TrackedRun | None:

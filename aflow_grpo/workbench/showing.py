@@ -19,7 +19,7 @@ from rich.tree import Tree
 from aflow_grpo.terminal import printable
 
 if TYPE_CHECKING:
-    from aflow_grpo.workbench.solving import Solution
+    from aflow_grpo.workbench.solution import Solution
 
 __all__ = ["row_view", "solution_view", "usd"]
 

@@ -7,11 +7,9 @@ of torch is imported. Not here: files of problems (`answer_file`), printing (`sh
 
 from __future__ import annotations
 
-import json
 import queue
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -22,15 +20,13 @@ from aflow_grpo.data.sources import DataSource, load_source
 from aflow_grpo.errors import ConfigError, DataError
 from aflow_grpo.llm.journal_files import journal_path
 from aflow_grpo.operators.registry import load_operators
-from aflow_grpo.predictions import has_gold, prediction_row
+from aflow_grpo.predictions import has_gold
 from aflow_grpo.records import (
     Completion,
     Domain,
     Problem,
-    RewardBreakdown,
     Rollout,
     Score,
-    WorkflowSource,
 )
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.scoring.scorers import ScorerSet
@@ -39,12 +35,13 @@ from aflow_grpo.training.open_run import OpenRun, RunParts
 from aflow_grpo.training.outage import OutageGuard
 from aflow_grpo.workbench.executor_settings import ExecutorSettings, read_executor_settings
 from aflow_grpo.workbench.questions import make_problem
-from aflow_grpo.workflow.library import fallback_workflow, library
+from aflow_grpo.workbench.solution import Solution
+from aflow_grpo.workbench.writers import check_fixed, fixed_workflow, load_writer
 
 if TYPE_CHECKING:
     from aflow_grpo.workbench.policies import LoadedPolicy
 
-__all__ = ["SIMULATED", "Solution", "Solver", "solve"]
+__all__ = ["SIMULATED", "Solver", "solve"]
 
 SIMULATED = (
     "the simulated executor does not know this problem, so the answer is made up. Give the gold "
@@ -59,59 +56,6 @@ _AHEAD = 2
 """Workflows under way, as a multiple of those that may run at once."""
 _POLL_S = 0.1
 _SAMPLE_SPLITS = ("train", "val", "test")
-
-
-@dataclass(frozen=True)
-class Solution:
-    """An answered problem."""
-
-    rollout: Rollout
-    """All that happened. Its score and reward mean nothing unless `gold_known`."""
-    gold_known: bool
-    written_by: str
-    """What wrote the workflow, e.g. ``runs/quickstart/checkpoints/last.ckpt, iteration 60``."""
-    note: str = ""
-    """What a reader of the answer has to know; mostly empty."""
-
-    @property
-    def answer(self) -> str | None:
-        """The user's answer, the fallback's where the workflow did not run; None without any."""
-        execution = self.rollout.execution
-        return execution.answer if execution.answered_by == "own" else execution.fallback_answer
-
-    @property
-    def workflow(self) -> WorkflowSource | None:
-        """What was written; None where the text holds no workflow."""
-        return self.rollout.execution.source
-
-    @property
-    def score(self) -> Score | None:
-        """Whether the workflow's own answer is right; None where nobody knows."""
-        return self.rollout.score if self._judged else None
-
-    @property
-    def reward(self) -> RewardBreakdown | None:
-        """What the workflow is worth, in points; None where nobody knows what is right."""
-        return self.rollout.reward if self._judged else None
-
-    @property
-    def cost_usd(self) -> float:
-        """List cost of everything, the fallback included."""
-        return float(self.row()["cost_usd"])
-
-    def row(self) -> dict[str, Any]:
-        """As plain JSON types; see `prediction_row`, and `written_by` and `note`."""
-        row = prediction_row(self.rollout, gold_known=self.gold_known)
-        return {**row, "written_by": self.written_by, "note": self.note}
-
-    @property
-    def _judged(self) -> bool:
-        return self.gold_known and not self.rollout.masked
-
-    def __rich__(self) -> Any:
-        from aflow_grpo.workbench.showing import solution_view
-
-        return solution_view(self)
 
 
 class _WhereKnown(ScorerSet):
@@ -168,12 +112,13 @@ class Solver:
         self.loaded: LoadedPolicy | None = None
         recorded = None
         if checkpoint is not None:
-            self.loaded = _load(checkpoint, config, device)
+            self.loaded = load_writer(checkpoint, config, device)
             recorded = self.loaded.settings
         self.settings: ExecutorSettings = read_executor_settings(
             config, recorded=recorded, overrides=settings
         )
         self._workflow = None if workflow is None else str(workflow)
+        check_fixed(self._workflow)
         self._fixed: dict[Domain, tuple[str, str]] = {}
         self._operators = load_operators(self.settings.rollout.operators)
         self._seed = seed
@@ -328,7 +273,7 @@ class Solver:
     def _fixed_workflow(self, domain: Domain) -> tuple[str, str]:
         """The fixed workflow of a domain as a policy would write it, and its name."""
         if domain not in self._fixed:
-            self._fixed[domain] = _fixed_workflow(self._workflow, domain)
+            self._fixed[domain] = fixed_workflow(self._workflow, domain)
         return self._fixed[domain]
 
     def written_by(self, domain: Domain) -> str:
@@ -404,48 +349,6 @@ def solve(
     """
     with Solver(checkpoint, workflow=workflow, config=config, settings=settings) as solver:
         return solver.solve(problem, domain, **known)
-
-
-def _load(checkpoint: str | Path, config: Sequence[str | Path], device: str) -> LoadedPolicy:
-    """The policy of a checkpoint, on its device.
-
-    Raises:
-        ConfigError: As `load_policy`; or there is no such device.
-    """
-    import torch  # seconds, which a fixed workflow does not need
-
-    from aflow_grpo.workbench.executor_settings import config_path
-    from aflow_grpo.workbench.policies import load_policy
-
-    loaded = load_policy(checkpoint, config=[config_path(path) for path in config])
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        loaded.policy.to(device)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(
-            f"--device={device}: {str(error).splitlines()[0]} Expected auto, cpu or cuda."
-        ) from error
-    return loaded
-
-
-def _fixed_workflow(given: str | None, domain: Domain) -> tuple[str, str]:
-    """A fixed workflow as a policy would write it, and what a person calls it."""
-    known = library(domain)
-    if given is None:
-        source = fallback_workflow(domain)
-        given = next(name for name, each in known.items() if each == source)
-    elif given not in known:
-        path = Path(given).expanduser()
-        if not path.is_file():
-            raise ConfigError(
-                f"--workflow={given}: neither a file nor a fixed workflow for {domain}: "
-                f"{', '.join(known)}."
-            )
-        return path.read_text(encoding="utf-8", errors="replace"), str(path)
-    source = known[given]
-    text = json.dumps({"prompts": dict(source.prompts), "graph_code": source.graph_code})
-    return text, f"the fixed workflow `{given}`"
 
 
 def _sample() -> dict[str, Problem]:

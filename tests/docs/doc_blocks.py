@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import re
-import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from markdown_it import MarkdownIt
 
-__all__ = ["LANGUAGES", "ROOT", "Block", "blocks_of", "commands_in", "links_of", "pages", "spans_of"]
+__all__ = [
+    "LANGUAGES",
+    "ROOT",
+    "Block",
+    "blocks_of",
+    "links_of",
+    "pages",
+    "spans_of",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("bash", "python", "yaml", "json", "text", "sql", "mermaid")
 """What a block may be; `text` is what a command prints."""
 _FILE = re.compile(r"^(?:#|<!--) ([\w./-]+\.(?:py|ya?ml|jsonl?|txt|env))(?: -->)?$")
-_PROGRAMS = ("aflow-grpo",)
 
 
 @dataclass(frozen=True)
@@ -86,26 +92,11 @@ def _of_comment(page: str, text: str) -> list[Block]:
             break
         words = line.removeprefix("#")
         # Indented once for a command, further for its next line.
-        if re.match(r"   (?! )", words) and ("aflow-grpo " in words or "serve " in words):
+        if re.match(r"   (?! )", words):
             found.append(Block(page, number, "bash", re.sub(r" {3,}\(.*\)$", "", words.strip())))
         elif re.match(r"     \S", words) and found:
             last = found.pop()
             found.append(Block(page, last.line, "bash", f"{last.text} {words.strip()}"))
-    return found
-
-
-def commands_in(text: str) -> list[list[str]]:
-    """The `aflow-grpo` commands of a bash text, as words, without variables set before them."""
-    found = []
-    for line in re.split(r"\n|&&|\|\||;|\|", text.replace("\\\n", " ")):
-        try:
-            words = shlex.split(line, comments=True)
-        except ValueError:
-            continue
-        for i, word in enumerate(words):
-            if word in _PROGRAMS:
-                found.append(words[i:])
-                break
     return found
 
 

@@ -1,7 +1,7 @@
-"""A temporary checkout for each page, in which its blocks run, and the checks of what does not run.
+"""A temporary checkout for each page, in which its blocks run; what cannot run is checked.
 
-The folder has what a reader has after the first command of the README: configs, data, and a finished
-run in `runs/quickstart`, short as it is here.
+The folder has what a reader has after the first command of the README: configs, data, and a
+finished run in `runs/quickstart`, short as it is here.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-import yaml
 from doc_blocks import ROOT, Block
-from doc_commands import PROGRAMS, PYTHON, STANDS_FOR
+from doc_commands import FEW, PROGRAMS, PYTHON, STANDS_FOR
 from doc_zygote import free_port
 
 from aflow_grpo.data.sources import DataSource, read_source
@@ -61,6 +60,11 @@ class Zygote:
             "OMP_NUM_THREADS": "1",
             "COLUMNS": "100",
         }
+        for part, first in FEW.items():
+            rows = (ROOT / "data" / "sample" / f"{part}.jsonl").read_text().splitlines()
+            rows.sort(key=lambda row: first not in row)
+            few = [next(r for r in rows if json.loads(r)["domain"] == d) for d in DOMAINS]
+            (folder / f"few-{part}.jsonl").write_text("\n".join(few) + "\n")
         self._log = (folder / "zygote.log").open("w")
         self._process = subprocess.Popen(
             [sys.executable, str(HERE / "doc_zygote.py"), self.address],
@@ -122,6 +126,8 @@ class World:
         (folder / "data" / "tiny-policy").symlink_to(ROOT / "data" / "tiny-policy")
         if run is not None and not fresh:
             shutil.copytree(run, folder / "runs" / "quickstart")
+        if run is not None and any("runs/other" in block.text for block in blocks):
+            shutil.copytree(run, folder / "runs" / "other")
         self._servers = folder / ".servers"
         found = {port for b in blocks for port in re.findall(r"--port[ =](\d+)", b.text)}
         self._ports = {port: str(free_port()) for port in sorted(found)}
@@ -146,7 +152,7 @@ class World:
             path.write_text(text, encoding="utf-8")
         try:
             self._kinds[block.language](self, block, text)
-        except Failed as failure:
+        except Exception as failure:
             raise Failed(f"{block.where} ({block.language}):\n{block.text}\n{failure}") from None
 
     def _rewired(self, text: str) -> str:
@@ -221,7 +227,7 @@ class World:
     def _text(self, block: Block, text: str) -> None:
         """What a command printed: with its own numbers, so that there is nothing to compare."""
 
-    _kinds = {
+    _kinds: ClassVar = {
         "bash": _bash,
         "python": _python,
         "yaml": _yaml,

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import atexit
 import gc
 import importlib
 import inspect
@@ -20,6 +21,7 @@ import shutil
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 import types
@@ -28,7 +30,7 @@ import urllib.request
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 HERE = Path(__file__).resolve().parent
 SERVER_STARTS_WITHIN_S = 60
@@ -112,9 +114,9 @@ def _handle(line: socket.socket, empty: Path) -> None:
         sys.path[:0] = [os.path.abspath(folder) for folder in folders if folder]
         if call["words"]:
             line.close()
-            sys.exit(_run(call["words"], empty))
+            _leave(_ended(call["words"], empty))
         _notebook(line)
-        sys.exit()
+        _leave(0)
     for stream in streams:
         os.close(stream)
     line.sendall(b"%d\n" % worker)
@@ -125,6 +127,26 @@ def _handle(line: socket.socket, empty: Path) -> None:
     with suppress(BrokenPipeError):
         line.sendall(b"%d\n" % (code if code >= 0 else KILLED - code))
     os._exit(0)
+
+
+def _ended(words: Sequence[str], empty: Path) -> int:
+    """The exit code of a program, however it ends."""
+    try:
+        return _run(words, empty)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        return 1
+
+
+def _leave(code: int) -> NoReturn:
+    """End as a program does, but for taking every imported module apart, half a second's work."""
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(code)
 
 
 # Programs
@@ -191,8 +213,6 @@ def _prepared(words: Sequence[str], empty: Path) -> Sequence[str]:
 
     MLflow's empty tables are put where the command would make them, if there are none.
     """
-    from doc_commands import FEW
-
     from aflow_grpo.trainer_options import as_written
 
     known = [word for word in as_written(words[1:]) if word != "--preflight"]
@@ -206,7 +226,10 @@ def _prepared(words: Sequence[str], empty: Path) -> Sequence[str]:
         shutil.copy(empty, root / "mlflow.db")
     judged = "val" if words[0] in ("fit", "validate") else "test"
     sources = [source.dataset for source in settings.data[judged]]
-    return [*words, *FEW[judged]] if sources == ["sample"] else words
+    if not {*sources} <= {"sample", "generated"}:
+        return words
+    few = empty.with_name(f"few-{judged}.jsonl")
+    return [*words, f"--data.{judged}", f"[{{dataset: jsonl, path: '{few}'}}]"]
 
 
 def _parse_settings(words: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 from types import ModuleType
 
 import pytest
@@ -17,11 +17,9 @@ STALE = "is stale: write it anew with `python docs/reference.py`"
 @pytest.fixture(scope="module")
 def reference() -> ModuleType:
     """docs/reference.py."""
-    spec = importlib.util.spec_from_file_location("reference", ROOT / "docs" / "reference.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(ROOT / "docs"))
+        return importlib.import_module("reference")
 
 
 @pytest.mark.parametrize("name", ["configuration", "command_line"])

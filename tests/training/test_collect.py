@@ -24,7 +24,14 @@ from aflow_grpo.policy import Policy, SamplingSettings
 from aflow_grpo.policy.base import BasePolicy, OnWritten
 from aflow_grpo.records import DOMAINS, Completion, Problem, Rollout, Usage, VisibleProblem
 from aflow_grpo.rollout import rollout_seed
-from aflow_grpo.training.collect import Draw, collect, rollout_callback_of, start
+from aflow_grpo.training.collect import (
+    Draw,
+    collect,
+    finish,
+    restart,
+    rollout_callback_of,
+    start,
+)
 from aflow_grpo.training.datamodule import WorkflowDataModule
 from aflow_grpo.training.rollout_callback import Overlap, RolloutCallback
 
@@ -94,6 +101,66 @@ def test_chunks_change_neither_order_nor_content(policy: Policy, trainer: L.Trai
         parts = collect(policy, trainer, three, replace(DRAW, chunk=chunk))
         assert exact(parts.rollouts_B) == exact(whole.rollouts_B)
     assert whole.sample_s > 0 and whole.wait_s >= 0
+
+
+class Noted:
+    """What a watcher was told of one draw."""
+
+    def __init__(self, split: str, workflows: int, executed: bool) -> None:
+        self.began = (split, workflows, executed)
+        self.told: list[str] = []
+        self.rollouts: list[Rollout] = []
+
+    def written(self) -> None:
+        self.told.append("written")
+
+    def ended(self, rollout: Rollout) -> None:
+        self.told.append("ended")
+        self.rollouts.append(rollout)
+
+    def over(self) -> None:
+        self.told.append("over")
+
+
+@pytest.mark.parametrize("executed", [True, False])
+def test_a_watcher_is_told_of_every_workflow_and_changes_none(
+    policy: Policy, trainer: L.Trainer, executed: bool
+) -> None:
+    three, draw = problems(trainer), replace(DRAW, execute=executed)
+    unwatched = collect(policy, trainer, three, draw)
+    callback, noted = rollout_callback_of(trainer), list[Noted]()
+
+    def watch(*began: Any) -> Noted:
+        noted.append(Noted(*began))
+        return noted[-1]
+
+    callback.watcher = watch
+    try:
+        watched = collect(policy, trainer, three, draw)
+    finally:
+        callback.watcher = None
+    (seen,) = noted
+    assert exact(watched.rollouts_B) == exact(unwatched.rollouts_B)
+    assert seen.began == ("train", 9, executed)
+    assert seen.told.count("written") == 9 and seen.told[-1] == "over"
+    assert seen.told.count("ended") == (9 if executed else 0)
+    seen.rollouts.sort(key=lambda r: (r.group, r.member))
+    assert seen.rollouts == (watched.rollouts_B if executed else [])
+
+
+def test_what_was_written_before_is_told_of_too(policy: Policy, trainer: L.Trainer) -> None:
+    """As when a run is continued."""
+    three, callback, noted = problems(trainer), rollout_callback_of(trainer), list[Noted]()
+    before = start(policy, trainer, three, DRAW)
+    finish(before, trainer)
+    callback.watcher = lambda *began: noted.append(Noted(*began)) or noted[-1]
+    try:
+        finish(restart(trainer, before.written, DRAW), trainer)
+    finally:
+        callback.watcher = None
+    (seen,) = noted
+    assert seen.began == ("train", 9, True)
+    assert [seen.told.count(what) for what in ("written", "ended", "over")] == [9, 9, 1]
 
 
 class Patient(BasePolicy):

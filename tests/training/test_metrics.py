@@ -74,19 +74,19 @@ WORKED: dict[str, float] = {
     "reward/format": 2.5,
     "reward/repetition": 2.5,
     "reward/penalty": -4.0,
-    "reward/correctness/math": 32.5,
-    "reward/efficiency/math": 5.0,
-    "reward/simplicity/math": 5.0,
-    "reward/format/math": 2.5,
-    "reward/repetition/math": 2.5,
-    "reward/penalty/math": -1.0,
-    "reward/format/code": 2.5,
-    "reward/repetition/code": 2.5,
-    "reward/penalty/code": -7.0,
+    "reward/correctness.math": 32.5,
+    "reward/efficiency.math": 5.0,
+    "reward/simplicity.math": 5.0,
+    "reward/format.math": 2.5,
+    "reward/repetition.math": 2.5,
+    "reward/penalty.math": -1.0,
+    "reward/format.code": 2.5,
+    "reward/repetition.code": 2.5,
+    "reward/penalty.code": -7.0,
     # Each problem is a group of its own domain: (9, -2) and (-8, -5), half their distance
     # One of two is right; none of two is
     "pass_at/2": 0.5,
-    "pass_at/2/math": 1.0,
+    "pass_at/2.math": 1.0,
     "reward_spread": (5.5 + 1.5) / 2,
     "reward_spread/math": 5.5,
     "reward_spread/code": 1.5,
@@ -94,11 +94,11 @@ WORKED: dict[str, float] = {
     "zero_variance_groups/math": 0.0,
     "zero_variance_groups/code": 0.0,
     "penalty/wrong": 0.25,
-    "penalty/wrong/math": 0.5,
+    "penalty/wrong.math": 0.5,
     "penalty/execution": 0.25,
-    "penalty/execution/code": 0.5,
+    "penalty/execution.code": 0.5,
     "penalty/validation": 0.25,
-    "penalty/validation/code": 0.5,
+    "penalty/validation.code": 0.5,
     "direct_execution_rate": 0.25,
     "direct_execution_rate/math": 0.5,
     "direct_execution_rate/code": 0.0,
@@ -132,13 +132,13 @@ WORKED: dict[str, float] = {
     "operators/review": 0.5,
     "operators/test": 0.0,
     "length/completion_tokens": 25.0,
-    "length/completion_tokens/p50": 20.0,
-    "length/completion_tokens/p90": 40.0,
-    "length/completion_tokens/max": 40.0,
+    "length/completion_tokens.p50": 20.0,
+    "length/completion_tokens.p90": 40.0,
+    "length/completion_tokens.max": 40.0,
     "length/prompt_tokens": 10.0,
-    "length/prompt_tokens/p50": 10.0,
-    "length/prompt_tokens/p90": 10.0,
-    "length/prompt_tokens/max": 10.0,
+    "length/prompt_tokens.p50": 10.0,
+    "length/prompt_tokens.p90": 10.0,
+    "length/prompt_tokens.max": 10.0,
     "length/context_cut": 0.25,
 }
 
@@ -210,7 +210,7 @@ def test_valid_rate_is_the_share_valid_as_written() -> None:
 def test_quantiles_are_lengths_that_occurred(count: int, p50: int, p90: int) -> None:
     lengths = [rollout(completion=tokens(n)) for n in range(count, 0, -1)]
     found = rollout_metrics(lengths, "val")
-    names = [f"val/length/completion_tokens/{q}" for q in ("p50", "p90", "max")]
+    names = [f"val/length/completion_tokens.{q}" for q in ("p50", "p90", "max")]
     assert [found[name] for name in names] == [p50, p90, count]
 
 
@@ -236,8 +236,8 @@ def test_structure_is_measured_apart_from_the_answer() -> None:
     wrong = structured(CALL.format("text=problem"), domain="qa", correct=True)
     found = rollout_metrics([right, wrong], "train")
     names = ("validity", "operator_choice", "argument_match", "constraint_adherence")
-    assert [found[f"train/structure/{name}/math"] for name in names] == [1, 1, 1, 1]
-    assert [found[f"train/structure/{name}/qa"] for name in names] == [1, 1, 0, 1]
+    assert [found[f"train/structure/{name}.math"] for name in names] == [1, 1, 1, 1]
+    assert [found[f"train/structure/{name}.qa"] for name in names] == [1, 1, 0, 1]
     assert [found[f"train/structure/{name}"] for name in names] == [1, 1, 0.5, 1]
 
 
@@ -255,13 +255,13 @@ def test_what_scorers_report_is_averaged_over_those_that_report_it() -> None:
     found = {k: v for k, v in rollout_metrics(batch, "val").items() if "/score/" in k}
     assert found == {
         "val/score/f1": 0.75,
-        "val/score/f1/qa": 0.75,
+        "val/score/f1.qa": 0.75,
         "val/score/exact_match": 0.5,
-        "val/score/exact_match/qa": 0.5,
+        "val/score/exact_match.qa": 0.5,
         "val/score/tests_passed": 0.25,
-        "val/score/tests_passed/code": 0.25,
+        "val/score/tests_passed.code": 0.25,
         "val/score/odd_name__": 1.0,
-        "val/score/odd_name__/code": 1.0,
+        "val/score/odd_name__.code": 1.0,
     }
 
 
@@ -316,21 +316,22 @@ def test_intervals_are_over_problems_and_leave_masked_workflows_out() -> None:
     assert "val/problems/code" not in found
     ends = {
         name: (found[f"val/ci95_low/{name}"], found[f"val/ci95_high/{name}"])
-        for name in ("accuracy/math", "direct_execution_rate", "reward/math", "reward/qa")
+        for name in ("accuracy.math", "direct_execution_rate", "reward.math", "reward.qa")
     }
     # Two problems, one wholly right, one wholly wrong: worth two trials.
-    assert ends["accuracy/math"] == pytest.approx(wilson_interval(1, 2))
+    assert ends["accuracy.math"] == pytest.approx(wilson_interval(1, 2))
     assert ends["direct_execution_rate"] == pytest.approx(wilson_interval(3, 3))
-    assert ends["reward/math"] == (1.0, 5.0) and ends["reward/qa"] == (3.0, 3.0)
+    assert ends["reward.math"] == (1.0, 5.0) and ends["reward.qa"] == (3.0, 3.0)
     assert interval_metrics(everything, "val") == found
     greedy = interval_metrics(of_group(0, 4.0), "test", greedy=True)
-    assert greedy["test/problems_greedy"] == 1 and "test/ci95_low/reward_greedy/math" in greedy
+    assert greedy["test/problems_greedy"] == 1 and "test/ci95_low/reward_greedy.math" in greedy
     assert interval_metrics(down, "val") == {}
 
 
 # The documented names
 
 DOMAIN_SUFFIX = f"(?:/(?:{'|'.join(DOMAINS)}))?"
+DOTTED_SUFFIX = DOMAIN_SUFFIX.replace("/", "[.]")
 
 
 def documented() -> dict[str, re.Pattern[str]]:
@@ -339,8 +340,9 @@ def documented() -> dict[str, re.Pattern[str]]:
     table = module.__doc__.split("The update")[0]
     patterns = {}
     for names in re.findall(r"^\| (``.*?) \| .*\|$", table, re.M):
-        per_domain = DOMAIN_SUFFIX if "(``/" in names else ""
-        for name in re.findall(r"``([^/`][^`]*)``", names):
+        ends = {"(``/": DOMAIN_SUFFIX, "(``.": DOTTED_SUFFIX}
+        per_domain = next((end for mark, end in ends.items() if mark in names), "")
+        for name in re.findall(r"``([^/.`][^`]*)``", names):
             wild = re.sub(r"<\w+>", "[a-z_0-9]+", name)
             patterns[name] = re.compile(wild + per_domain)
     return patterns
@@ -372,9 +374,9 @@ def test_every_produced_name_is_documented_and_every_documented_one_produced() -
     for row, pattern in patterns.items():
         matching = [name for name in names if pattern.fullmatch(name)]
         assert matching, f"{row} is documented, but nothing produces it"
-        if DOMAIN_SUFFIX in pattern.pattern:
-            for domain in DOMAINS:
-                assert [name for name in matching if name.endswith(f"/{domain}")], (row, domain)
+        for suffix, mark in ((DOMAIN_SUFFIX, "/"), (DOTTED_SUFFIX, ".")):
+            for domain in DOMAINS if suffix in pattern.pattern else ():
+                assert [n for n in matching if n.endswith(f"{mark}{domain}")], (row, domain)
 
 
 def test_the_lists_of_names_are_those_of_the_records() -> None:
@@ -403,5 +405,5 @@ def test_pass_at_k_is_the_mean_of_the_unbiased_estimates() -> None:
     logged = rollout_metrics(rollouts, "val")
     # One of four: 1 - C(3, 2) / C(4, 2) = 1/2. A problem with fewer samples does not count.
     assert logged["val/pass_at/2"] == pytest.approx((1 / 2 + 0) / 2)
-    assert logged["val/pass_at/4/math"] == 1.0
+    assert logged["val/pass_at/4.math"] == 1.0
     assert "val/pass_at/8" not in logged

@@ -49,8 +49,8 @@ def figures(rate: float, reward: float, cost: float, split: str = "val") -> dict
         found[f"{split}/problems{suffix}{domain}"] = 30
         for name in (*RATES[:2], "reward"):
             low, high = (reward - 1, reward + 1) if name == "reward" else wilson(rate)
-            found[f"{split}/ci95_low/{name}{suffix}{domain}"] = low
-            found[f"{split}/ci95_high/{name}{suffix}{domain}"] = high
+            end = f"{name}{suffix}{domain.replace('/', '.')}"
+            found |= {f"{split}/ci95_low/{end}": low, f"{split}/ci95_high/{end}": high}
     return found
 
 

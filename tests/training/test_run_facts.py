@@ -42,7 +42,7 @@ def test_a_name_says_verb_policy_data_and_seed() -> None:
 def test_a_name_of_odd_settings_holds_nothing_odd() -> None:
     policy = {"init_args": {"model": "/my models/a b\n<script>/"}}
     settings = {"seed_everything": 0, "model": {"policy": policy}, "data": {"train": None}}
-    assert facts(settings=settings).name.startswith("fit-_script_-seed0-")
+    assert facts(settings=settings).name.startswith("fit-a_b_script_-seed0-")
 
 
 def test_equal_settings_have_equal_names_wherever_they_are_tracked() -> None:

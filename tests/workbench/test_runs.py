@@ -5,8 +5,11 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import sqlite3
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -191,13 +194,35 @@ def test_a_run_json_that_is_none(whole: Path, tmp_path: Path) -> None:
     assert read_run(root).evaluations, "the newest fit of its store"
 
 
+KILLED = """
+import os, signal, sqlite3, sys
+database = sqlite3.connect(sys.argv[1])
+database.execute("PRAGMA cache_size = 1")  # so that pages go to the disk before the end
+for i in range(3000):
+    database.execute("INSERT INTO params SELECT ?, ?, run_uuid FROM runs", (f"k{i}", "v" * 200))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_store_whose_writer_was_killed_in_the_middle(whole: Path, tmp_path: Path) -> None:
+    root = shutil.copytree(whole, tmp_path / "copy")
+    store = root / "mlflow.db"
+    process = subprocess.run([sys.executable, "-c", KILLED, str(store)])
+    assert process.returncode == -signal.SIGKILL
+    assert (root / "mlflow.db-journal").stat().st_size
+    before = store.read_bytes()
+    assert before != (whole / "mlflow.db").read_bytes()
+    assert read_run(root).params == read_run(whole).params
+    assert store.read_bytes() == before and (root / "mlflow.db-journal").exists()
+
+
 # Behind a server
 
 
 def test_mlflows_client_gives_the_same_record(whole: Path) -> None:
     """What is asked over HTTP, here on the same store."""
     uri = f"sqlite:///{whole / 'mlflow.db'}"
-    stored, asked = open_lab_book(uri), ServedLabBook(uri)
+    stored, asked = open_lab_book(uri), ServedLabBook(uri, uri)
     assert {h.id: h for h in asked.heads} == {
         h.id: replace(h, artifacts=asked.find(h.id).artifacts)  # type: ignore[union-attr]
         for h in stored.heads
@@ -211,7 +236,10 @@ def test_a_server_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", raising=False)
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
-        uri = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    with pytest.raises(ConfigError, match=rf"tracking_uri={uri}: MLflow cannot be read there"):
-        read_run("0123456789abcdef", tracking_uri=uri)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    for name in ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"):
+        monkeypatch.setenv(name, "")
+    with pytest.raises(ConfigError, match=f"http://{address}: MLflow cannot be read there") as told:
+        read_run("0123456789abcdef", tracking_uri=f"http://ann:pass9word@{address}")
+    assert "pass9word" not in str(told.value)
     assert "MLFLOW_HTTP_REQUEST_MAX_RETRIES" not in os.environ

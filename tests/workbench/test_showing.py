@@ -21,7 +21,7 @@ from aflow_grpo.records import (
     WorkflowSource,
 )
 from aflow_grpo.workbench.showing import row_view, usd
-from aflow_grpo.workbench.solving import Solution
+from aflow_grpo.workbench.solution import Solution
 
 CALL = OperatorCall("programmer", {}, {}, Usage(1, 1, 100, 20, 3e-5, 3e-5), 0.1, ("main",))
 RESCUE = OperatorCall("answer_generate", {}, {}, Usage(2, 2, 50, 5, 1e-5, 1e-5), 0.2, ("backup",))

@@ -92,13 +92,13 @@ def test_many_problems_each_with_samples_and_each_once(solver: Solver) -> None:
     assert list(solver.solve_many([])) == []
 
 
-def test_the_same_seed_gives_the_same_answers_and_another_one_others() -> None:
-    def answers(seed: int) -> list[str | None]:
-        with Solver(workflow="io", seed=seed) as solver:
-            done = {s.rollout.problem.id: s.answer for s in solver.solve_many(PROBLEMS[:24])}
+def test_the_same_seed_gives_the_same_answers_and_another_one_others(solver: Solver) -> None:
+    def answers(of: Solver) -> list[str | None]:
+        done = {s.rollout.problem.id: s.answer for s in of.solve_many(PROBLEMS[:24])}
         return [done[p.id] for p in PROBLEMS[:24]]
 
-    assert answers(0) == answers(0) != answers(1)
+    with Solver(seed=1) as other:
+        assert answers(solver) == answers(solver) != answers(other)
 
 
 def test_who_stops_reading_can_ask_again(solver: Solver) -> None:
@@ -109,10 +109,10 @@ def test_who_stops_reading_can_ask_again(solver: Solver) -> None:
 
 
 def test_it_works_where_an_event_loop_runs_as_in_a_notebook(solver: Solver) -> None:
-    async def cell() -> str | None:
-        return solver.solve(SUM).answer
+    async def cell() -> tuple[str | None, str | None]:
+        return solver.solve(SUM).answer, solve(SUM).answer  # the second opens and closes its own
 
-    assert asyncio.run(cell()) == solver.solve(SUM).answer
+    assert asyncio.run(cell()) == (solver.solve(SUM).answer,) * 2
 
 
 def test_a_closed_solver_opens_again() -> None:
@@ -147,7 +147,8 @@ def test_a_workflow_from_a_file_and_the_fallback_where_that_is_wanted(tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"workflow": "cascdae"}, "neither a file nor a fixed workflow for math: direct, custom"),
+        ({"workflow": "cascdae"}, "neither a file nor a fixed workflow: direct, custom"),
+        ({"workflow": "code_test"}, "none of the fixed workflows for math: direct, custom"),
         ({"workflow": "direct", "checkpoint": "runs/x"}, "expected one of them"),
         ({"checkpoint": "nowhere"}, "nowhere: no such file or directory"),
         ({"config": ["nope.yaml"]}, "--config nope.yaml: cannot be read"),
@@ -201,7 +202,7 @@ def test_no_key_and_an_endpoint_that_is_down_are_told_before_anything_runs(
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     with pytest.raises(ExecutorError, match="No API key for tier 'primary'"):
         solve(SUM, config=["configs/llm/openai.yaml"])
-    with pytest.raises(ExecutorError, match="'nobody'.*no connection"):
+    with pytest.raises(ExecutorError, match=r"'nobody'.*no connection"):
         solve(SUM, settings={"llm.simulator": None, "llm.tiers": [NOBODY]})
 
 

@@ -23,7 +23,8 @@ from aflow_grpo.workflow.picture import (
 )
 from aflow_grpo.workflow.picture.control import control_edges
 from aflow_grpo.workflow.picture.draft import MAX_NODES
-from aflow_grpo.workflow.picture.graph import every_node
+from aflow_grpo.workflow.picture.graph import Arm, Branch, Flow, Frame, Node, every_node
+from aflow_grpo.workflow.picture.mermaid import escaped
 from aflow_grpo.workflow.picture.svg import shapes_of
 from aflow_grpo.workflow.syntax import SourceError, parse_source
 
@@ -167,3 +168,45 @@ def test_helpers_that_multiply_stay_bounded() -> None:
     graph = workflow_graph(WorkflowSource(code))
     check(graph)
     assert ast.parse(code) and graph.omitted > 0
+
+
+def test_a_graph_made_by_hand_is_escaped_too() -> None:
+    nodes = tuple(Node(f"n{n}", "step", text, text) for n, text in enumerate(HOSTILE))
+    flows = tuple(Flow("n0", f"n{n}", text) for n, text in enumerate(HOSTILE) if n > 1)
+    frame = Frame("loop", HOSTILE[0], (Branch("if", nodes[0], (Arm(HOSTILE[2], nodes[1:]),)),))
+    graph = WorkflowGraph(HOSTILE[6], (frame,), flows)
+    check_svg(to_svg(graph))
+    check_places(graph)
+
+
+def test_words_on_arrows_leave_room_between_arms() -> None:
+    pair = "(await self.review(problem, await self.custom(problem)))['a_key_that_is_very_long']"
+    high = repr("high " * 60)
+    tall = f"self.custom(await self.custom(await self.custom(problem, {high}), {high}), {high})"
+    calls = ", ".join([f"self.custom(input={pair})", tall] * 2)
+    check(
+        workflow_graph(WorkflowSource(call_of(f"r = await asyncio.gather({calls})", "return r, 0")))
+    )
+    lines = (
+        "long_name_of_a_value = await self.custom(problem)",
+        *(f"{word} len(problem) == {n}:\n            long_name_of_a_value = await self.review("
+          "problem, long_name_of_a_value)\n            r = await self.format(problem, "
+          "long_name_of_a_value)" for n, word in enumerate(("if", "elif", "elif"))),
+        "return r, 0",
+    )  # fmt: skip
+    check(workflow_graph(WorkflowSource(call_of(*lines))))
+
+
+@pytest.mark.parametrize(
+    ("text", "written"),
+    [
+        ('say "hi" #1', "say #34;hi#34; #35;1"),
+        ("answer_generate", "answer_generate"),
+        ("_draft_ `x`", "#95;draft#95; #96;x#96;"),
+        ("1. one\n- two", "1#46; one<br/>#45; two"),
+        ("<b>&", "#60;b#62;#38;"),
+        ("http://a", "http#58;#47;#47;a"),
+    ],
+)
+def test_a_label_of_mermaid(text: str, written: str) -> None:
+    assert escaped(text) == written

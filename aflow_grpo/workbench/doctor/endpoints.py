@@ -139,7 +139,7 @@ def endpoint_checks(settings: RunSettings, endpoints: Endpoints) -> Iterator[Che
         key = "model.policy.backend.base_url"
         yield _address("sampler", endpoints.backend_url, key, "")
     asked = {name for _, tier in endpoints.tiers for name in (tier.api_key_env, _variable(tier))}
-    yield from _variables(asked)
+    yield from _variables(asked, hint=not settings.layers)
     yield from _proxies(endpoints)
 
 
@@ -214,11 +214,11 @@ def _address(name: str, url: str, where: str, model: str) -> Check:
     return Check(key, "endpoints", "ok", f"{asked} (not asked; --probe asks for one token)")
 
 
-def _variables(asked: set[str]) -> Iterator[Check]:
-    """Keys in the environment that no tier above stands for."""
+def _variables(asked: set[str], *, hint: bool) -> Iterator[Check]:
+    """Keys in the environment that no tier above stands for; `hint` tells of a missing one."""
     for variable in _KEY_VARIABLES:
         value = os.environ.get(variable, "").strip()
-        if variable in asked or (not value and variable != "OPENAI_API_KEY"):
+        if variable in asked or not (value or (hint and variable == "OPENAI_API_KEY")):
             continue
         found = masked(value) if value else "not set; configs/llm/openai.yaml wants it"
         yield Check(f"key.{variable}", "endpoints", "ok", found)

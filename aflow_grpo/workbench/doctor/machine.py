@@ -17,13 +17,15 @@ from pathlib import Path
 from aflow_grpo.workbench.doctor.check import Check, Status
 from aflow_grpo.workbench.doctor.run_settings import RunSettings
 
-__all__ = ["disk_checks", "limit_checks"]
+__all__ = ["cgroup_limits", "disk_checks", "limit_checks"]
 
 _GIB = 1 << 30
 _MIB = 1 << 20
 _RUN_LEAST, _RUN_COMFORTABLE = 100 * _MIB, 2 * _GIB
 _TEMPORARY_COMFORTABLE, _SHARED_COMFORTABLE = 200 * _MIB, 64 * _MIB
 _PROBE_BYTES = 1 << 16
+_NO_LIMIT = 1 << 50
+"""The kernel writes a number like this where there is none."""
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p", "lustre", "beegfs", "ceph")
 _BASE_MEMORY = 1 * _GIB
 """Python, torch, MLflow and the tiny policy."""
@@ -131,7 +133,7 @@ def limit_checks(settings: RunSettings) -> Iterator[Check]:
 
 
 def _memory(settings: RunSettings) -> Check:
-    available, limit = _available(), _cgroup_memory()
+    available, (limit, _) = _available(), cgroup_limits()
     known = [value for value in (available, limit) if value is not None]
     if not known:
         return Check("memory", "machine", "ok", "unknown on this platform")
@@ -141,7 +143,7 @@ def _memory(settings: RunSettings) -> Check:
     need = _BASE_MEMORY + workers * each_mib * _MIB
     told = f"{_size(have)} available"
     if limit is not None:
-        told += f" (limit of this container: {_size(limit)})"
+        told += f" ({_size(limit)} left of the limit of this container or job)"
     if have < _BASE_MEMORY:
         fix = "End other programs, or give the container more memory."
         return Check("memory", "machine", "failure", told, fix)
@@ -154,10 +156,10 @@ def _memory(settings: RunSettings) -> Check:
 
 def _processors(settings: RunSettings) -> Check:
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    quota = _cgroup_cpus()
+    _, quota = cgroup_limits()
     told = f"{count} to this process"
     if quota is not None:
-        told += f", limit of this container: {quota:g}"
+        told += f", limit of this container or job: {quota:g}"
     with contextlib.suppress(OSError):
         told += f"; load {os.getloadavg()[0]:.1f}"
     usable = min(count or 1, quota if quota is not None else float(count or 1))
@@ -203,30 +205,49 @@ def _available() -> int | None:
     return None
 
 
-def _cgroup_memory() -> int | None:
-    """Bytes that this container may still take, None without a limit."""
-    base = Path("/sys/fs/cgroup")
-    for most, used in (
-        (base / "memory.max", base / "memory.current"),
-        (base / "memory/memory.limit_in_bytes", base / "memory/memory.usage_in_bytes"),
-    ):
-        limit = _integer(most)
-        if limit is not None and limit < 1 << 50:
-            return max(0, limit - (_integer(used) or 0))
-    return None
+def cgroup_limits(
+    base: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
+) -> tuple[int | None, float | None]:
+    """What this process's control groups leave: bytes of memory, processors; None: no limit.
 
+    The tightest of its own group and those above it counts: a batch system sets a job's.
 
-def _cgroup_cpus() -> float | None:
-    base = Path("/sys/fs/cgroup")
+    Args:
+        base: Where the groups are mounted, in either version.
+        membership: The kernel's list of this process's groups.
+    """
     try:
-        quota, period = (base / "cpu.max").read_text().split()
-    except (OSError, ValueError):
-        first, second = (
-            _integer(base / "cpu/cpu.cfs_quota_us"),
-            _integer(base / "cpu/cpu.cfs_period_us"),
-        )
-        return first / second if first and first > 0 and second else None
-    return None if quota == "max" else int(quota) / int(period)
+        lines = membership.read_text().splitlines()
+    except OSError:
+        lines = []
+    memory: list[int] = []
+    processors: list[float] = []
+    for line in [*lines, "0::/", ":memory:/", ":cpu:/"]:
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        top = base / controllers if controllers else base
+        group = top / path.lstrip("/")
+        for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(top))):
+            for most, used in (
+                ("memory.max", "memory.current"),
+                ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            ):
+                limit = _integer(folder / most)
+                if limit is not None and limit < _NO_LIMIT:
+                    memory.append(max(0, limit - (_integer(folder / used) or 0)))
+            share = _processor_share(folder)
+            if share is not None:
+                processors.append(share)
+    return min(memory, default=None), min(processors, default=None)
+
+
+def _processor_share(folder: Path) -> float | None:
+    try:
+        quota, period = map(int, (folder / "cpu.max").read_text().split())
+    except (OSError, ValueError):  # "max 100000" where there is no limit
+        quota = _integer(folder / "cpu.cfs_quota_us") or 0
+        period = _integer(folder / "cpu.cfs_period_us") or 0
+    return quota / period if quota > 0 and period > 0 else None
 
 
 def _integer(path: Path) -> int | None:

@@ -51,7 +51,7 @@ def probe_tier(tier: Tier, index: int) -> Iterator[Check]:
     outcome: Outcome = asyncio.run(ask_once(tier, key, price, body, Budget(None)))
     seconds = time.monotonic() - started
     if outcome.failure is None:
-        paid = f"{outcome.usage.billed_usd:.7f} USD"
+        paid = f"{outcome.usage.billed_usd:.7f} USD by its price"
         found = f"{tier.model} at {tier.base_url} answered in {seconds:.1f} s; paid {paid}"
         yield Check(name, "endpoints", "ok", found)
         return

@@ -97,6 +97,10 @@ class Bundle:
         """Where an imported name comes from: module, and name in it or nothing."""
         return self._imports.get(name)
 
+    def called(self, module: str, name: str) -> str:
+        """What a definition is called in the file, after `rename`."""
+        return self._renamed.get((module, name), name)
+
     def rename(self, taken: Iterable[str], kinds: Mapping[str, str]) -> None:
         """Settle which definition is called how in the file.
 

@@ -22,7 +22,7 @@ from aflow_grpo.policy.policy import Policy
 from aflow_grpo.workbench.exporting.card import Card, Kind, model_card, prompt_templates
 from aflow_grpo.workbench.exporting.facts import run_facts
 from aflow_grpo.workbench.exporting.merging import Dtype, plain_model
-from aflow_grpo.workbench.exporting.outputs import FACTS, filled_folder
+from aflow_grpo.workbench.exporting.outputs import FACTS, filled_folder, require_free
 from aflow_grpo.workbench.policies import LoadedPolicy, load_policy
 
 __all__ = ["Exported", "export_adapter", "export_merged"]
@@ -64,6 +64,7 @@ def export_adapter(
     Raises:
         ConfigError: No such checkpoint, no adapter in it, `output` is taken or cannot be written.
     """
+    require_free(Path(output), overwrite=overwrite)
     loaded = load_policy(run_or_checkpoint, config=config)
     policy = loaded.policy
     if policy.lora is None:
@@ -106,6 +107,7 @@ def export_merged(
     Raises:
         ConfigError: No such checkpoint, `output` is taken or cannot be written.
     """
+    require_free(Path(output), overwrite=overwrite)
     loaded = load_policy(run_or_checkpoint, config=config)
     policy = loaded.policy
     base, facts = base_model or _base_name(policy), run_facts(loaded)

@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 
 from aflow_grpo.errors import ConfigError
 
-__all__ = ["FACTS", "filled_folder", "written_file"]
+__all__ = ["FACTS", "filled_folder", "require_free", "written_file"]
 
 FACTS = "aflow_grpo.json"
 """In every exported folder: what it is; by this file it is known as one that may be replaced."""
@@ -30,8 +30,7 @@ def filled_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     Raises:
         ConfigError: `target` is taken, or the disk does not take it.
     """
-    if target.exists() and not _replaceable(target, overwrite=overwrite):
-        raise ConfigError(_taken(target, overwrite=overwrite))
+    require_free(target, overwrite=overwrite)
     part, old = _beside(target, "part"), _beside(target, "old")
     try:
         with _storage(target):
@@ -45,6 +44,16 @@ def filled_folder(target: Path, *, overwrite: bool) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def require_free(target: Path, *, overwrite: bool) -> None:
+    """Called early, before anything that takes long.
+
+    Raises:
+        ConfigError: `target` is taken.
+    """
+    if target.exists() and not _replaceable(target, overwrite=overwrite):
+        raise ConfigError(_taken(target, overwrite=overwrite))
 
 
 def written_file(target: Path, text: str, *, overwrite: bool) -> None:

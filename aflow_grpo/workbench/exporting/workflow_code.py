@@ -31,7 +31,10 @@ class WorkflowCode:
     """A workflow, ready to be put into a file."""
 
     code: str
-    """Its module without the imports, and what every workflow has on its class."""
+    """Its module without the imports."""
+    attributes: tuple[str, ...]
+    """Statements that give its class what every workflow has; ``{PROMPTS}``, ``{executor_usage}``
+    and ``{OperatorHandle}`` stand for those of the file."""
     start: str
     """`start_workflow`, a function that makes it and awaits it."""
     imports: tuple[tuple[str, str, str], ...]
@@ -83,9 +86,9 @@ def workflow_code(workflow: WorkflowClass, code: str, prompts: dict[str, str]) -
             f"the workflow gives Python's own `{hidden[0]}` another meaning, which the file's "
             "other code needs. Call it otherwise in the workflow."
         )
-    given = "\n".join(_class_attributes(workflow, used))
     return WorkflowCode(
-        code=f"{body.lstrip(chr(10))}\n\n\n{given}\n",
+        code=body.strip("\n"),
+        attributes=tuple(_class_attributes(workflow, used)),
         start=_start(workflow, dataset_of(tree)),
         imports=tuple(imports),
         bound=frozenset(taken),
@@ -176,13 +179,13 @@ def _used(workflow: WorkflowClass) -> Iterator[OperatorSpec]:
 def _class_attributes(workflow: WorkflowClass, used: tuple[OperatorSpec, ...]) -> Iterator[str]:
     name = workflow.node.name
     yield "# What every workflow finds on itself."
-    yield f"{name}.llm = executor_usage"
-    yield f"{name}.prompts = PROMPTS"
+    yield f"{name}.llm = {{executor_usage}}"
+    yield f"{name}.prompts = {{PROMPTS}}"
     if "__init__" not in workflow.methods:
         known = workflow.known_attributes - _ALWAYS
         for spec in used:
             if spec.attribute not in known:
-                yield f'{name}.{spec.attribute} = OperatorHandle("{spec.attribute}")'
+                yield f'{name}.{spec.attribute} = {{OperatorHandle}}("{spec.attribute}")'
 
 
 def _start(workflow: WorkflowClass, dataset: str | None) -> str:

@@ -58,6 +58,23 @@ _TITLES = {
     "contracts": "The contracts of its operators, and its start",
     "executor": "The executor",
     "code_runs": "Programs that a model wrote",
+    "the_workflow": "The workflow",
+    "chat": "Bodies of requests and replies",
+    "structured": "Replies as JSON objects",
+    "session": "What reads a reply",
+    "base": "What an operator is",
+    "binding": "Arguments of an operator call",
+    "drive": "Words that a workflow may read",
+    "spec": "The words of a contract",
+    "contract": "Contracts",
+    "registry": "All operators",
+    "client": "What a process leaves",
+    "jail": "What that means",
+    "job": "Inside the process",
+    "values": "Values on their way out of the process",
+    "judge": "Public tests",
+    "replay": "Tests that ask as they go",
+    "code_text": "Programs in replies",
     "running": "Running it",
 }
 _RUNS_PROGRAMS = frozenset({"programmer", "test"})
@@ -302,13 +319,15 @@ def _assembled(bundle: Bundle, own: WorkflowCode, header: str) -> str:
     first, last = f"{_HERE}.found", f"{_HERE}.running"
     between = [module for module in bundle.modules() if module not in (first, last)]
     imports = "\n".join(bundle.import_lines())
+    names = {n: bundle.called(first, n) for n in ("PROMPTS", "executor_usage", "OperatorHandle")}
+    given = "\n".join(own.attributes).format(**names)
     parts = [
         f'"""{header}"""\n\nfrom __future__ import annotations\n\n{imports}',
         _titled("found", bundle.text(first)),
-        _titled("the_workflow", own.code),
+        _titled("the_workflow", f"{own.code}\n\n\n{given}"),
         *(_titled(module.rpartition(".")[2], bundle.text(module)) for module in between),
         _titled("running", bundle.text(last)),
-        'if __name__ == "__main__":\n    raise SystemExit(main())',
+        f'if __name__ == "__main__":\n    raise SystemExit({bundle.called(last, "main")}())',
     ]
     head, *rest = (part.strip("\n") for part in parts)
     return head + "\n\n" + "\n\n\n".join(rest) + "\n"

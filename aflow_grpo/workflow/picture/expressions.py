@@ -96,7 +96,7 @@ class Expressions:
             case ast.Call():
                 return self._call(node, names, items)
             case ast.ListComp() | ast.SetComp() | ast.GeneratorExp() | ast.DictComp():
-                return self._comprehension(node, names, items, at_once=False)
+                return self._comprehension(node, names, items)
             case ast.IfExp() if self._places.matters(node.body) or self._places.matters(
                 node.orelse
             ):
@@ -187,10 +187,7 @@ class Expressions:
         for argument in _flattened(given):
             inner: list[Item] = []
             value = argument.value if isinstance(argument, ast.Starred) else argument
-            if isinstance(value, (ast.ListComp, ast.SetComp, ast.GeneratorExp)):
-                parts.append(self._comprehension(value, names, inner, at_once=True))
-            else:
-                parts.append(self.value(value, names, inner))
+            parts.append(self.value(value, names, inner))
             if inner:
                 arms.append(Arm("", tuple(inner)))
         if len(arms) > 1:
@@ -201,9 +198,7 @@ class Expressions:
             self._parts[id(call)] = parts
         return together(*parts)
 
-    def _comprehension(
-        self, node: Comprehension, names: Environment, items: list[Item], *, at_once: bool
-    ) -> Values:
+    def _comprehension(self, node: Comprehension, names: Environment, items: list[Item]) -> Values:
         inside = dict(names)
         inner: list[Item] = []
         iterated: list[Values] = []
@@ -221,7 +216,7 @@ class Expressions:
             first = node.generators[0]
             title = f"for {self._wording.source(first.target)} in {self.shown(first.iter)}"
             awaits = any(isinstance(n, ast.Await) for e in elements for n in ast.walk(e))
-            kind: FrameKind = "parallel" if at_once or not awaits else "loop"
+            kind: FrameKind = "loop" if awaits else "parallel"
             frame = Frame(kind, shorten(title, 60), tuple(inner), line=node.lineno)
             items.append(frame)
             return made

@@ -22,7 +22,7 @@ from aflow_grpo.errors import ConfigError
 from aflow_grpo.workbench.doctor import doctor, worst
 from aflow_grpo.workbench.doctor.check import Check, Task, run_tasks
 from aflow_grpo.workbench.doctor.isolation import interpreter_check, sandbox_checks
-from aflow_grpo.workbench.doctor.machine import disk_checks, limit_checks
+from aflow_grpo.workbench.doctor.machine import cgroup_limits, disk_checks, limit_checks
 from aflow_grpo.workbench.doctor.run_settings import RunSettings, read_settings
 from aflow_grpo.workbench.doctor.software import model_check, torch_build, versions
 from aflow_grpo.workbench.doctor.store import known_revisions, store_checks, tracking_uri
@@ -243,6 +243,34 @@ def test_sandboxes_that_do_not_fit_the_memory_are_told() -> None:
     huge = RunSettings({"rollout": {"sandbox": {"workers": 1000, "memory_mb": 1 << 20}}}, ())
     line = named(list(limit_checks(huge)), "memory")
     assert line.status == "warning" and "rollout.sandbox.workers" in line.remedy
+
+
+def test_the_tightest_control_group_counts(tmp_path: Path) -> None:
+    """Files as the kernel writes them, of both versions; a batch system's job is nested."""
+    base, membership = tmp_path / "cgroup", tmp_path / "membership"
+    job = base / "slurm/job_7"
+    job.mkdir(parents=True)
+    membership.write_text("0::/slurm/job_7\n")
+    assert cgroup_limits(base, membership) == (None, None)
+    (job / "memory.max").write_text("max\n")
+    (job / "cpu.max").write_text("max 100000\n")
+    assert cgroup_limits(base, membership) == (None, None)
+    (job.parent / "memory.max").write_text("1000\n")
+    (job.parent / "memory.current").write_text("400\n")
+    (job / "cpu.max").write_text("150000 100000\n")
+    assert cgroup_limits(base, membership) == (600, 1.5)
+    first = tmp_path / "first"
+    for name, files in {
+        "memory": {"limit_in_bytes": "5000", "usage_in_bytes": "1000"},
+        "cpu": {"cfs_quota_us": "50000", "cfs_period_us": "100000"},
+    }.items():
+        (first / name / "docker").mkdir(parents=True)
+        for file, value in files.items():
+            (first / name / "docker" / f"{name}.{file}").write_text(f"{value}\n")
+    (first / "memory/memory.limit_in_bytes").write_text("9223372036854771712\n")
+    membership.write_text("4:memory:/docker\n3:cpu:/docker\n")
+    assert cgroup_limits(first, membership) == (4000, 0.5)
+    assert cgroup_limits(tmp_path / "none", tmp_path / "none") == (None, None)
 
 
 def store(folder: Path, revision: str) -> Path:

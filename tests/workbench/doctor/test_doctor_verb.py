@@ -24,6 +24,8 @@ HEAVY = (
     *("torch", "lightning", "mlflow", "transformers", "numpy", "scipy", "openai", "pandas"),
     *("plotly", "sympy", "peft", "matplotlib", "sklearn", "pyarrow"),
 )
+MOST_S = 1.2
+"""Of the processor; 0.5 on an idle machine."""
 LIGHT = f"""
 import sys
 from aflow_grpo.__main__ import main
@@ -49,18 +51,21 @@ def test_it_imports_nothing_heavy_and_takes_less_than_a_second_of_work(
     tmp_path: Path, arguments: tuple[str, ...]
 ) -> None:
     given = [argument.replace("{tmp}", str(tmp_path)) for argument in arguments]
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ran = subprocess.run(
-        [sys.executable, "-c", LIGHT, "doctor", *given],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    assert ran.returncode == 0, ran
-    assert ran.stderr.strip() in ("[]", "") and ran.stdout
-    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    assert seconds < 1.5, seconds  # of the processor; 0.5 on an idle machine
+    seconds = []
+    while not seconds or (seconds[0] > MOST_S and len(seconds) == 1):  # the first may compile
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        ran = subprocess.run(
+            [sys.executable, "-c", LIGHT, "doctor", *given],
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert ran.returncode == 0, ran
+        assert ran.stderr.strip() in ("[]", "") and ran.stdout
+        user, system = after.ru_utime - before.ru_utime, after.ru_stime - before.ru_stime
+        seconds.append(user + system)
+    assert seconds[-1] < MOST_S
 
 
 def test_json_is_one_document_with_stable_keys(tmp_path: Path) -> None:

@@ -14,6 +14,10 @@ from aflow_grpo.records import FaultKind
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+TREES = {
+    path: ast.parse(path.read_text(encoding="utf-8"))
+    for path in sorted((ROOT / "aflow_grpo").rglob("*.py"))
+}
 ERRORS = {
     *("AFlowError", "ConfigError", "DataError", "ExecutorError", "OutageError", "BudgetSpent"),
     *("SandboxUnavailable", "RankFailed", "DivergedError"),
@@ -42,8 +46,8 @@ def text_of(node: ast.expr) -> str:
 
 def texts() -> Iterator[str]:
     """Every text in the package, with a mark for what is filled in."""
-    for path in sorted((ROOT / "aflow_grpo").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for tree in TREES.values():
+        for node in ast.walk(tree):
             if isinstance(node, ast.JoinedStr | ast.Constant):
                 found = LOG_FIELD.sub(VARIABLE, text_of(node))
                 if len(found) > 8:
@@ -92,8 +96,8 @@ def test_a_quoted_message_is_still_in_the_source(message: str) -> None:
 
 def messages() -> Iterator[tuple[str, str]]:
     """(Where, text) of every error for a person whose words stand in one place."""
-    for path in sorted((ROOT / "aflow_grpo").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for path, tree in TREES.items():
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args:
                 text = text_of(node.args[0])
                 if node.func.id in ERRORS and len(WORD.findall(text)) > 1:

@@ -381,6 +381,7 @@ def test_names_of_the_workflow_are_its_own(tmp_path):
     code = (
         "import re\n\n"
         "class Choice:\n    pass\n\n"
+        "PROMPTS = {'x': 'y'}\n\n"
         "def contract(text):\n    return text.upper()\n\n"
         "def solve(text):\n    return contract(text) + re.sub('a', 'b', 'a')\n\n"
         "def main():\n    return 'not this one'\n\n"
@@ -421,14 +422,8 @@ def test_every_fixed_workflow_becomes_a_file_that_ruff_takes_and_openai_suffices
     ruff = [sys.executable, "-m", "ruff"]
     done = subprocess.run([*ruff, *check, str(tmp_path)], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
-    form = [
-        "format",
-        "--isolated",
-        "--line-length",
-        "100",
-        "--check",
-        *(str(tmp_path / f"{n}.py") for n in ("qa_sc3", "code_code_test")),
-    ]
+    form = ["format", "--isolated", "--line-length", "100", "--check"]
+    written = [str(tmp_path / f"{name}.py") for name in ("qa_sc3", "code_code_test")]
     done = subprocess.run([*ruff, *form, *written], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (openai_alone() / "openai").exists()

@@ -56,7 +56,9 @@ class TrackingServer:
         return self._process.pid
 
     def start(self) -> None:
-        """Start, and wait until it answers."""
+        """Start, and wait until it answers; one that somebody else has killed starts again."""
+        if self._process is not None:
+            self._process.wait()
         arguments = [
             sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1",
             "--port", str(self.port), "--workers", "1",
