@@ -86,8 +86,11 @@ def _stopped(verb: str, how: str, code: Exit) -> int:
 
 def _run(verb: str, arguments: list[str]) -> int:
     for name, value in _DEFAULTS.items():
-        # `data prepare --source hub` is the user's wish to download.
-        if (verb, name) != ("data", "HF_HUB_OFFLINE"):
+        # `data prepare --source hub` is the user's wish to download, and `--debug` to hear all.
+        wished = (verb == "data" and name == "HF_HUB_OFFLINE") or (
+            verbosity() == "debug" and name == "MLFLOW_LOGGING_LEVEL"
+        )
+        if not wished:
             os.environ.setdefault(name, value)
     show_log()
     # On import it deplores a package that would be of no use here.
@@ -113,9 +116,8 @@ def _run_trainer_verb(verb: str, arguments: list[str]) -> int:
 
         print(short_help(verb))
         return Exit.DONE
-    loud = verbosity() != "quiet" and is_first_rank() and not helping
-    if loud and (sys.stdout.isatty() or verb == "fit"):
-        print(f"aflow-grpo {verb}: loading …", flush=True)
+    if verbosity() != "quiet" and is_first_rank() and not helping:
+        print(f"aflow-grpo {verb}: loading …", file=sys.stderr, flush=True)
     started = time.perf_counter()
     from aflow_grpo.cli import run_trainer_verb
 

@@ -34,6 +34,8 @@ ATTACKS = (
     "<b class=pwned>bold</b><br>%{x}&lt;b&gt;",
 )
 ALL = " ".join(ATTACKS)
+DRAWN = " ".join(ATTACKS[:10])
+"""What may be in code that is drawn: without lone surrogates, which no code may hold."""
 
 
 def make_hostile_run(root: Path) -> str:
@@ -69,9 +71,12 @@ def _hostile(rollout: Rollout) -> Rollout:
         rollout.problem, id=f"{ATTACKS[number]}/{number}", question=f"{ALL} {number}",
         answer=ALL, context=ALL, dataset=ATTACKS[1],
     )  # fmt: skip
-    code = f"class Workflow:\n    # {ALL}\n    async def __call__(self, problem):\n" \
-        f"        r = await self.custom(input={ALL!r}, instruction='''{ALL}''')\n" \
-        f"        return r['response'], {number}\n"  # fmt: skip
+    shown = DRAWN if number % 2 else ALL
+    code = (
+        f"class Workflow:\n    # {shown}\n    async def __call__(self, problem):\n"
+        f"        r = await self.custom(input={shown!r}, instruction={shown!r})\n"
+        f"        return r['response'], {number}\n"
+    )
     call = replace(
         rollout.execution.calls[0], operator=ATTACKS[2], tiers=(ATTACKS[0],), message=ALL
     )

@@ -35,6 +35,7 @@ class Ended:
     root: Path
     code: int
     errors: str
+    """What was written after the signal."""
     seconds: float
     family: int
     """Child processes at the time of the signal."""
@@ -69,7 +70,7 @@ def stop(folder: Path, line: str, send: Callable[[subprocess.Popen[str]], None])
     process = subprocess.Popen(
         [*command, f"--trainer.default_root_dir={root}"],
         stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
         start_new_session=True,
     )
@@ -81,7 +82,7 @@ def stop(folder: Path, line: str, send: Callable[[subprocess.Popen[str]], None])
         family = psutil.Process(process.pid).children(recursive=True)
         started = time.monotonic()
         send(process)
-        _, errors = process.communicate()
+        errors, _ = process.communicate()
         seconds = time.monotonic() - started
     finally:
         watchdog.cancel()
@@ -108,8 +109,8 @@ def press_and_press(process: "subprocess.Popen[str]") -> None:
 @pytest.mark.parametrize(
     ("line", "send", "code", "said"),
     [
-        (r"step 1/", terminate, TERMINATED, "terminated"),
-        (r"step 1/", press, INTERRUPTED, "interrupted"),
+        (r"training: 1/", terminate, TERMINATED, "terminated"),
+        (r"training: 1/", press, INTERRUPTED, "interrupted"),
         (r"Judging", terminate, TERMINATED, "terminated"),
         (r"Judging", press_and_press, INTERRUPTED, "interrupted"),
     ],
@@ -128,7 +129,7 @@ def test_a_signal_ends_the_run_soon_cleanly_and_resumably(
     assert ended.seconds < SHUTDOWN_S
     assert ended.family >= CHILDREN and not ended.orphans
     assert ended.statuses == ["KILLED"]
-    if line.startswith("step"):
+    if line.startswith("training"):
         assert ended.checkpointed is not None and ended.checkpointed >= 1
 
 
@@ -150,7 +151,7 @@ def test_a_signal_while_loading_leaves_nothing(
 
 def test_kill_leaves_no_orphan_and_the_way_free(tmp_path: Path) -> None:
     """kill -9: nothing of ours runs any more, so the children have to notice by themselves."""
-    ended = stop(tmp_path, r"step 1/", lambda process: process.kill())
+    ended = stop(tmp_path, r"training: 1/", lambda process: process.kill())
     assert ended.code == -signal.SIGKILL
     assert ended.family >= CHILDREN and not ended.orphans
     assert ended.statuses == ["RUNNING"], "nobody could tell MLflow"

@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -17,7 +16,7 @@ from rich.table import Table
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
-from aflow_grpo.terminal import console, printable
+from aflow_grpo.terminal import complain, console, printable
 
 if TYPE_CHECKING:
     from aflow_grpo.workbench.comparing import Comparison, Line, RunComparison, Side
@@ -52,7 +51,7 @@ def run_compare(arguments: Sequence[str]) -> int:
             tracking_uri=options.tracking_uri,
         )
     except AFlowError as error:
-        print(f"aflow-grpo compare: {error}", file=sys.stderr)
+        complain("aflow-grpo compare", error)
         return 2
     if options.json:
         print(json.dumps(_plain(found), indent=1, allow_nan=False))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import difflib
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 
 from aflow_grpo.commands.describe_workflow import describe_workflow, workflow_parser
@@ -16,6 +15,7 @@ from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.grpo.objective import KEY
 from aflow_grpo.grpo.presets import PRESETS
+from aflow_grpo.terminal import complain
 
 __all__ = ["make_parser", "run_describe"]
 
@@ -46,7 +46,7 @@ def run_describe(arguments: Sequence[str]) -> int:
         _, names, describe = _DESCRIBED[given.what]
         print(describe(_known(given.what, given[given.what].name, names)))
     except ConfigError as error:
-        print(f"aflow-grpo describe: {error}", file=sys.stderr)
+        complain("aflow-grpo describe", error)
         return 2
     return 0
 

@@ -16,7 +16,7 @@ from jsonargparse import Namespace
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError, ConfigError
 from aflow_grpo.exits import Exit
-from aflow_grpo.terminal import console, verbosity
+from aflow_grpo.terminal import complain, console, verbosity
 from aflow_grpo.training.interrupts import unwind_from_here
 
 __all__ = ["make_parser", "run_doctor"]
@@ -80,6 +80,11 @@ def make_parser() -> VerbParser:
         action="store_true",
         help="Ask every tier for one token (really paid, about 0.000002 USD) and MLflow's server.",
     )
+    _add_output_options(parser)
+    return parser
+
+
+def _add_output_options(parser: VerbParser) -> None:
     parser.add_argument(
         "--monitor",
         type=float,
@@ -101,7 +106,6 @@ def make_parser() -> VerbParser:
         action="store_true",
         help="One JSON document; with --monitor one per look and line.",
     )
-    return parser
 
 
 def run_doctor(arguments: Sequence[str]) -> int:
@@ -123,7 +127,7 @@ def run_doctor(arguments: Sequence[str]) -> int:
             raise ConfigError("--times is for --monitor only.")
         return _examine(given, protected)
     except AFlowError as error:
-        print(f"aflow-grpo doctor: {error}", file=sys.stderr)
+        complain("aflow-grpo doctor", error)
         return Exit.USAGE
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.errors import AFlowError
+from aflow_grpo.terminal import complain
 
 __all__ = ["make_parser", "run_report"]
 
@@ -27,7 +27,7 @@ def run_report(arguments: Sequence[str]) -> int:
             tracking_uri=options.tracking_uri,
         )
     except AFlowError as error:
-        print(f"aflow-grpo report: {error}", file=sys.stderr)
+        complain("aflow-grpo report", error)
         return 2
     if options.json:
         told = {"path": str(written.path.resolve()), "size_bytes": written.size_bytes}

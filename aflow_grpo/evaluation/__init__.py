@@ -4,6 +4,7 @@
 |---|---|
 | `scores` | the scores of some workflows on some problems, repeated; resampling |
 | `headroom` | what choosing a workflow per problem is worth, without the luck |
+| `paired` | differences between runs: interval, p-value, Holm |
 | `structure` | noise, agreement, and the variance behind the scores |
 | `visibility` | how far failure shows in a problem's text |
 | `recorded`, `recorded_figures` | the recorded runs of gpt-4o-mini, and all figures of them |

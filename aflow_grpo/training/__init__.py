@@ -16,7 +16,11 @@
 | `launched`, `rank_watch` | which rank this is; how all of them end |
 | `run_directory`, `checkpoint` | one process per directory; boundaries, atomic files |
 | `interrupts` | Ctrl-C and SIGTERM |
-| `metrics`, `tracking`, `repeated` | every metric name; the run in MLflow, no step twice |
+| `metrics`, `tracking`, `run_facts` | every metric name; which MLflow run, its name and tags |
+| `run_logger`, `outbox`, `sending`, `repeated` | the run in MLflow: on disk first, no step twice |
+| `tracking_address`, `plain_settings` | where it is tracked; settings without secrets |
+| `lab_book`, `sample_tables`, `reward_plots`, `system_metrics` | what it holds besides numbers |
+| `looking` | how to look at what a logger has got |
 | `progress`, `report` | what a person sees |
 | `settings` | what a user sets under `model:` |
 """

@@ -1,4 +1,4 @@
-"""How to look at what a run has logged: a command or an address, for each logger that ships here."""
+"""How to look at what a run has logged: a command or an address, for each logger known here."""
 
 from __future__ import annotations
 

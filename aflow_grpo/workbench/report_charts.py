@@ -29,6 +29,7 @@ _MOST_POINTS = 400
 _MOST_NAMES = 8
 """Of one chart; the others are summed up."""
 _STEP = "step"
+_FEW_STEPS = 6
 _MINUS = "\N{MINUS SIGN}"
 _DASHES = {"all": "solid", "math": "solid", "code": "dash", "qa": "dot"}
 _COLOURS = {"all": "ink", "math": "c1", "code": "c2", "qa": "c3"}
@@ -322,7 +323,11 @@ def _chart(
 ) -> Chart:
     last = max((x for trace in traces for x in trace.x), default=0) or 1
     layout = go.Layout(
-        xaxis={"title": {"text": _STEP, "standoff": 6}, "range": [-0.025 * last, 1.025 * last]},
+        xaxis={
+            "title": {"text": _STEP, "standoff": 6},
+            "range": [-0.025 * last, 1.025 * last],
+            **({"dtick": 1} if last <= _FEW_STEPS else {}),  # else there are ticks between steps
+        },
         yaxis=dict(axis),
         showlegend=False,
         hovermode="x unified" if len(traces) > 1 else "closest",

@@ -278,9 +278,9 @@ def _compared(line: Line) -> str:
 
 
 def _main_lines(data: ReportData) -> list[Line]:
-    """The headline of the validation, else of the test: sampled where there is any."""
+    """The headline of the validation, else of the test: sampled where the last judging has any."""
     for headline in data.headlines:
-        total = [line for line in headline.lines if line.group == "all"]
+        total = [line for line in headline.lines if line.group == "all" and line.figures[-1]]
         sampled = [line for line in total if line.decoding == "sampled"]
         return sampled or total
     return []

@@ -35,7 +35,7 @@ SHORTER = {
     "warmstart": "--recipe.steps 2 --recipe.tokenizer_pairs 50 --recipe.fresh_problems 10",
 }
 """Verb -> options that follow those of the page, and so win: the same thing in seconds."""
-FEW = {"val": "0003-total-held0", "test": "0000-"}
+FEW = {"val": "0003-distance-held0", "test": "0000-"}
 """Part -> what the first of the sample problems that a command judges on has in its name.
 
 Only these are judged, one of each domain, where a command judges on all of the sample.
@@ -60,8 +60,10 @@ PARSED = {
 }
 """Part of a command -> what it needs that a test machine lacks; the parser takes its options."""
 
-ENDS_WITH: dict[str, tuple[int, str]] = {}
-"""Part of a command -> the exit code that the page shows it for, and why."""
+ENDS_WITH: dict[str, tuple[int, str]] = {
+    "export workflow runs/quickstart:": (2, "after two steps none of its workflows runs"),
+}
+"""Part of a command -> the exit code that it has here, and why."""
 
 PROGRAMS = {
     "tensorboard": "is no dependency",
@@ -77,8 +79,12 @@ STANDS_FOR = {
 """Words that show a form, or a file of the reader's, and what they are here."""
 
 PYTHON = {
-    "max_steps=20": "max_steps=1",
-    'split="val")])': 'split="val", limit=4)])',
+    "trainer__max_steps=20)": "trainer__max_steps=1, data__batch_size=2, "
+    "data__val=[{'dataset': 'sample', 'split': 'val', 'limit': 3}])",
+    "trainer__max_steps=2,": "trainer__max_steps=1, data__batch_size=2, "
+    "data__val=[{'dataset': 'sample', 'split': 'val', 'limit': 3}],",
+    "model__evaluation__samples=0)": "model__evaluation__samples=0, "
+    "data__test=[{'dataset': 'sample', 'split': 'test', 'limit': 3}])",
 }
 """What of Python blocks is shortened, to the letter."""
 

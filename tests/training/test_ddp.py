@@ -169,7 +169,7 @@ def test_a_killed_rank_ends_a_launched_run_in_good_order(settings: Path, tmp_pat
     )
     assert done.returncode == 1, done.stderr
     assert "aflow-grpo fit: rank 1 was killed by SIGKILL. The same command with" in done.stderr
-    assert done.stdout.count("loading") == 1, "only the first rank speaks"
+    assert done.stderr.count("loading") == 1, "only the first rank speaks"
     assert not left_behind(root)
     assert checkpoint_of(root)["aflow_grpo"]["iteration"] == 1
     with closing(sqlite3.connect(root / "mlflow.db")) as database:

@@ -90,6 +90,11 @@ def test_the_headline_is_worked_numbers(whole: Page) -> None:
     assert re.search(r"Accuracy greedy 6\.7% 66\.7% \+[\d.]+ to \+[\d.]+ points", whole.text)
 
 
+def test_a_last_judging_without_samples_is_headed_by_its_greedy_figures(hostile: Page) -> None:
+    # Samples before, none after: greedy, 2 of 30 problems right before, 4 of 8 after.
+    assert "accuracy 6.7% → 50.0%. That is within noise" in hostile.text
+
+
 def test_everything_asked_for_is_there(whole: Page) -> None:
     assert list(whole.charts) == [
         "reward", "accuracy", "direct_execution_rate", "reward_parts", "operators", "cost",

@@ -8,11 +8,15 @@ they are broken. Not here: whether a model fits the memory and how long a run ta
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from aflow_grpo.workbench.doctor.check import GROUPS, Check, Task, run_tasks, worst
+from aflow_grpo.workbench.doctor.check import GROUPS, Check, Group, Task, run_tasks, worst
+
+if TYPE_CHECKING:
+    from aflow_grpo.workbench.doctor.endpoints import Endpoints
 
 __all__ = ["GROUPS", "Check", "doctor", "worst"]
 
@@ -76,17 +80,20 @@ def doctor(
         Task("mlflow_store", "lab book", partial(store.store_checks, settings, place)),
     ]
     if probe:
-        from aflow_grpo.workbench.doctor import probing
-
-        limit_s = probing.LIMIT_S
-        for index, tier in endpoints.tiers:
-            ask = partial(probing.probe_tier, tier, index)
-            tasks.append(Task(f"probe.{tier.name}", "endpoints", ask, limit_s))
-        if endpoints.backend_url:
-            ask_backend = partial(probing.probe_backend, endpoints)
-            tasks.append(Task("probe.sampler", "endpoints", ask_backend, limit_s))
-        uri = store.tracking_uri(settings)
-        if uri.startswith(("http://", "https://")):
-            ask_store = partial(probing.probe_tracking, uri)
-            tasks.append(Task("mlflow_server", "lab book", ask_store, limit_s))
+        tasks += _questions(endpoints, store.tracking_uri(settings))
     return softened(run_tasks(tasks), endpoints)
+
+
+def _questions(endpoints: Endpoints, tracking_uri: str) -> list[Task]:
+    """What is asked over the network."""
+    from aflow_grpo.workbench.doctor import probing
+
+    asked: dict[str, tuple[Group, Callable[[], Iterable[Check]]]] = {
+        f"probe.{tier.name}": ("endpoints", partial(probing.probe_tier, tier, index))
+        for index, tier in endpoints.tiers
+    }
+    if endpoints.backend_url:
+        asked["probe.sampler"] = ("endpoints", partial(probing.probe_backend, endpoints))
+    if tracking_uri.startswith(("http://", "https://")):
+        asked["mlflow_server"] = ("lab book", partial(probing.probe_tracking, tracking_uri))
+    return [Task(name, group, ask, probing.LIMIT_S) for name, (group, ask) in asked.items()]
