@@ -132,10 +132,10 @@ def test_tab_completes(completions: Path, typed: list[str], expected: str | None
     words = " ".join(f"'{word}'" for word in ["aflow-grpo", *typed])
     script = f"""
         source {completions}
-        COMP_WORDS=({words}); COMP_CWORD={len(typed)}; COMP_LINE="aflow-grpo {' '.join(typed)}"
+        COMP_WORDS=({words}); COMP_CWORD={len(typed)}; COMP_LINE="aflow-grpo {" ".join(typed)}"
         COMP_POINT=${{#COMP_LINE}}; COMP_TYPE=9
         handler=$(complete -p aflow-grpo | sed 's/.*-F \\([^ ]*\\).*/\\1/')
-        $handler aflow-grpo "{typed[-1]}" "{typed[-2] if len(typed) > 1 else 'aflow-grpo'}"
+        $handler aflow-grpo "{typed[-1]}" "{typed[-2] if len(typed) > 1 else "aflow-grpo"}"
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     began = time.process_time()

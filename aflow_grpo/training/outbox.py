@@ -38,6 +38,8 @@ _RECORDS = "records.jsonl"
 _AT_ONCE = 1000
 """Most metrics of one request, as MLflow has it."""
 _LONGEST_PAUSE_S = 15.0
+_LAST_TRIES = 3
+"""Failures after which a thread that is to end gives up; it pauses between them."""
 _LOG = logging.getLogger(__name__)
 
 
@@ -203,7 +205,7 @@ class Outbox:
     # In the thread
 
     def _work(self) -> None:
-        failures = 0
+        failures = last_tries = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._waiting or self._closing)
@@ -218,9 +220,14 @@ class Outbox:
                     self._note_absence(error, tell=failures > 1)
                     self._changed.notify_all()
                     if self._closing:
-                        return self._leave()
-                    pause_s = min(_LONGEST_PAUSE_S, 0.5 * 2**failures)
-                    self._changed.wait_for(lambda: self._closing, pause_s)
+                        # A store that is only busy has a few tries; one that is away, no more.
+                        last_tries += 1
+                        if last_tries > _LAST_TRIES:
+                            return self._leave()
+                        self._changed.wait(0.5 * last_tries)
+                    else:
+                        pause_s = min(_LONGEST_PAUSE_S, 0.5 * 2**failures)
+                        self._changed.wait_for(lambda: self._closing, pause_s)
             else:
                 failures = 0
                 self._done(lines)

@@ -122,7 +122,7 @@ def compare(
         ConfigError: Too few runs, one that cannot be read or has no evaluation, no such metric.
     """
     if len(runs) < 2:
-        raise ConfigError(f"compare: {len(runs)} run given; expected at least two.")
+        raise ConfigError(f"{len(runs)} run given; expected at least two.")
     read = [r if isinstance(r, Run) else read_run(r, tracking_uri=tracking_uri) for r in runs]
     found = _choose_split(read, split)
     judged = [Judged.of(run, found) for run in read]

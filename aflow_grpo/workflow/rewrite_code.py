@@ -198,6 +198,8 @@ class CodeRewriter(ast.NodeTransformer):
         if self.imports.module(owner) is not None:
             return None
         method = name in METHODS or (name == "get" and self._has_counter)
+        # `self.translate(…)` asks an operator of that name.
+        method = method and not (isinstance(owner, ast.Name) and owner.id == "self")
         if method and name not in self._defined:
             self.generic_visit(node)
             part = self._part("m", name)

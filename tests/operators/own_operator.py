@@ -1,3 +1,4 @@
+# own_operator.py
 """An operator of one's own, in one file: its contract and what it does."""
 
 from aflow_grpo.operators.base import LLM, Arguments, Operator, Result

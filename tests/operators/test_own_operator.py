@@ -117,6 +117,26 @@ def test_it_runs_end_to_end_against_the_simulator_in_every_domain() -> None:
         assert second.arguments["input"] == first.result["summary"]
 
 
+class Translate(Summarise):
+    """Named as a method of texts is, which the interpreter stands in for."""
+
+    spec = dataclasses.replace(
+        Summarise.spec, name="Translate", attribute="translate", marker="[translate]"
+    )
+
+
+def test_an_operator_may_be_named_like_a_method_of_texts() -> None:
+    done = written(
+        "short = await self.translate(text=problem)",
+        'plain = short["summary"].translate({65: "a"})',
+        "return plain, COST",
+    )
+    kit = OperatorKit((*TEN_CLASSES, Translate))
+    (execution,) = execute((done, MATH[0]), kit=kit)
+    assert (execution.status, execution.message) == (Status.OK, "")
+    assert [call.operator for call in execution.calls] == ["translate"]
+
+
 def test_a_workflow_with_an_init_creates_it_as_any_other() -> None:
     code = """
 class Workflow:
