@@ -42,13 +42,28 @@ _LOUDNESS = {"--quiet": "quiet", "--debug": "debug"}
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one verb; returns the exit code, one of `exits.Exit`."""
     arguments = _loudness(sys.argv[1:] if argv is None else argv)
+    _open_streams()
     try:
-        return _main(arguments)
+        try:
+            return _main(arguments)
+        finally:
+            # A short text is still in the buffer: the interpreter would find out after us.
+            sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read the output has had enough, as `head` has; the interpreter's own flush at the
         # end must not complain either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.FAILED
+
+
+def _open_streams() -> None:
+    """Streams that take everything: one may be closed (`>&-`), one may know no "…" (Latin-1)."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def _main(arguments: list[str]) -> int:

@@ -36,7 +36,7 @@ from aflow_grpo.errors import (
 from aflow_grpo.exits import Exit
 from aflow_grpo.llm.settings import LLMSettings
 from aflow_grpo.mistakes import refuse_ignored
-from aflow_grpo.terminal import show_origin, verbosity
+from aflow_grpo.terminal import printable, show_origin, verbosity
 from aflow_grpo.trainer_options import (
     TerseParser,
     as_written,
@@ -321,7 +321,7 @@ def _say(message: str, error: Exception | None = None) -> None:
     if is_first_rank() or untold:
         if error is not None:
             show_origin(error)
-        print(message, file=sys.stderr)
+        print(printable(message), file=sys.stderr)  # may quote an endpoint
 
 
 def _how_to_continue(verb: str) -> str:

@@ -10,16 +10,19 @@ from __future__ import annotations
 import difflib
 import inspect
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pkgutil import resolve_name
 from types import NoneType
-from typing import Any, get_type_hints
+from typing import Any, NoReturn, get_type_hints
 
 import yaml
+from jsonargparse import ArgumentParser
 
 from aflow_grpo.errors import ConfigError
+from aflow_grpo.exits import Exit
 
-__all__ = ["explain", "refuse_ignored"]
+__all__ = ["TerseErrors", "explain", "refuse_ignored"]
 
 _UNKNOWN = re.compile(r"(?:[Oo]ption '|arguments: --)([\w.]+)")
 _CLASS = re.compile(r"given class_path '([\w.]+)'")
@@ -53,6 +56,34 @@ def explain(message: str, options: Sequence[str]) -> str:
     else:
         near = _nearest_option(name, options)
     return f"{text} Did you mean {near[0]}?" if near else text
+
+
+class TerseErrors(ArgumentParser):
+    """Answers a wrong option with the error and the nearest known one, and exit code 2.
+
+    Options are not abbreviated: a mistyped one would silently be taken for another.
+    """
+
+    every_option = "--help"
+    """What lists the options."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    @property
+    def option_names(self) -> list[str]:
+        """Every option, without its dashes."""
+        return [option.lstrip("-") for option in self._option_string_actions]
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Print `message` and leave with code 2."""
+        if not self.exit_on_error:
+            super().error(message, ex)
+        parser = getattr(ex, "subcommand_parser", None) or self
+        program = parser.prog.replace(" [options]", "")
+        print(f"{program}: {explain(message, parser.option_names)}", file=sys.stderr)
+        print(f"`{program} {parser.every_option}` lists every option.", file=sys.stderr)
+        self.exit(Exit.USAGE)
 
 
 def _nearest_option(name: str, options: Sequence[str]) -> list[str]:

@@ -98,19 +98,22 @@ def show_origin(error: BaseException) -> None:
 
 
 def show_log() -> None:
-    """With `--debug`, whatever this package logs goes to stderr, with times.
+    """This package's warnings and errors go to stderr; with `--debug` whatever it logs, with times.
 
-    Otherwise only its warnings and errors do, which is Python's default.
+    Not by Python's handler of last resort: a message may quote what an endpoint said.
     """
     ours = logging.getLogger("aflow_grpo")
-    if verbosity() != "debug" or any(isinstance(h, _ToStderr) for h in ours.handlers):
-        return
-    handler = _ToStderr()
-    handler.setFormatter(
-        _PrintableFormatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S")
-    )
-    ours.addHandler(handler)
-    ours.setLevel(logging.DEBUG)
+    handler = next((h for h in ours.handlers if isinstance(h, _ToStderr)), None)
+    if handler is None:
+        handler = _ToStderr(logging.WARNING)
+        handler.setFormatter(_PrintableFormatter())
+        ours.addHandler(handler)
+    if verbosity() == "debug":
+        handler.setLevel(logging.DEBUG)
+        handler.setFormatter(
+            _PrintableFormatter("%(asctime)s.%(msecs)03d %(name)s: %(message)s", "%H:%M:%S")
+        )
+        ours.setLevel(logging.DEBUG)
 
 
 class _ToStderr(logging.Handler):

@@ -6,11 +6,10 @@ Not here: what the verbs do with them (`cli`), the short help (`trainer_help`).
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import lightning as L
 from jsonargparse import Namespace
@@ -20,8 +19,7 @@ from lightning.pytorch.strategies.launchers import _MultiProcessingLauncher
 
 from aflow_grpo.assets import shipped_path
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.exits import Exit
-from aflow_grpo.mistakes import explain
+from aflow_grpo.mistakes import TerseErrors, explain
 from aflow_grpo.trainer_help import ALIASES
 from aflow_grpo.training.launched import is_first_rank
 from aflow_grpo.training.tracking import without_keys
@@ -32,20 +30,14 @@ _DECIDED = ("rollout.llm", "model.seed", "data.seed")
 """What other options decide."""
 
 
-class TerseParser(LightningArgumentParser):
-    """Answers a wrong option with the error and the nearest known option, not with every option.
+class TerseParser(TerseErrors, LightningArgumentParser):
+    """Of one trainer verb, and of all of them together."""
 
-    Options are not abbreviated: a mistyped one would silently be taken for another.
-    """
+    every_option = "--help all"
 
     def __init__(self, *args: Any, verb: str = "", **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+        super().__init__(*args, **kwargs)
         self.verb = verb
-
-    @property
-    def option_names(self) -> list[str]:
-        """Every option, without its dashes."""
-        return [option.lstrip("-") for option in self._option_string_actions]
 
     def help_on(self, prefix: str) -> str:
         """The help of the options whose names begin with `prefix`; ``all`` for every one.
@@ -74,16 +66,6 @@ class TerseParser(LightningArgumentParser):
         """The settings as YAML, for `--print_config` and the lab book, with every key hidden."""
         settings = cfg.as_dict() if isinstance(cfg, Namespace) else dict(cfg)
         return str(super().dump(without_keys(settings), *args, **kwargs))
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        """Print `message` and leave with code 2."""
-        if not self.exit_on_error:
-            super().error(message, ex)
-        parser = getattr(ex, "subcommand_parser", None) or self
-        program = parser.prog.replace(" [options]", "")
-        print(f"{program}: {explain(message, parser.option_names)}", file=sys.stderr)
-        print(f"`{program} --help all` lists every option.", file=sys.stderr)
-        self.exit(Exit.USAGE)
 
 
 def _is_option_on(action: argparse.Action, prefix: str) -> bool:

@@ -202,7 +202,7 @@ def test_a_mistake_is_explained_and_costs_nothing(
 def test_judging_says_so_too(verb: str, place: Place, capsys: pytest.CaptureFixture[str]) -> None:
     before = place.belongings()
     assert run_verb(verb, *place.arguments("--ckpt_path={tmp}/cut.ckpt")) == 2
-    assert capsys.readouterr().err.strip().startswith(f"aflow-grpo {verb}: --ckpt_path=")
+    assert f"\naflow-grpo {verb}: --ckpt_path=" in capsys.readouterr().err
     assert place.belongings() == before
 
 

@@ -109,6 +109,39 @@ def test_output_may_be_cut_off_by_its_reader() -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_is_gone_is_no_reason_to_complain(unbuffered: str) -> None:
+    ours, theirs = os.pipe()
+    os.close(ours)
+    environment = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    command = [sys.executable, "-m", "aflow_grpo", "--help"]
+    with os.fdopen(theirs) as pipe:
+        done = subprocess.run(
+            command, stdout=pipe, stderr=subprocess.PIPE, text=True, env=environment
+        )
+    assert (done.returncode, done.stderr) == (Exit.FAILED, "")
+
+
+def test_a_closed_stream_is_no_reason_to_fail() -> None:
+    program = (
+        "from aflow_grpo.__main__ import main\n"
+        "from aflow_grpo.terminal import progress\n"
+        "code = main(['--version'])\n"
+        "with progress('counting', 1) as step: step.advance()\n"
+        "raise SystemExit(code)"
+    )
+    command = f'{sys.executable} -c "{program}" >&- 2>&-'
+    assert subprocess.run(command, shell=True).returncode == Exit.DONE
+
+
+def test_a_terminal_of_another_encoding_gets_question_marks() -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "aflow_grpo", "--help"]
+    done = subprocess.run(command, capture_output=True, env=environment)
+    assert (done.returncode, done.stderr) == (Exit.DONE, b"")
+    assert "--config ? --ckpt_path last" in done.stdout.decode("latin-1")
+
+
 @pytest.fixture(scope="module")
 def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = ask("completion", "bash")
@@ -126,6 +159,8 @@ def completions(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (["fit", "--model.grpo.loss.preset", "ds"], None),
         (["fit", "--model.grpo.loss.preset", "da"], "dapo"),
         (["journal", "--b"], "--by"),
+        (["fit", "--ste"], "--steps"),
+        (["--vers"], "--version"),
     ],
 )
 def test_tab_completes(completions: Path, typed: list[str], expected: str | None) -> None:

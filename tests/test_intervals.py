@@ -41,9 +41,23 @@ def test_samples_that_say_the_same_count_as_one_and_others_as_several() -> None:
     assert rate_interval(same, [5] * 40) == pytest.approx(wilson_interval(20, 40), abs=1e-12)
     # Less spread over problems than chance makes: no more than all samples.
     assert rate_interval(mixed, [5] * 40) == pytest.approx(wilson_interval(100, 200), abs=1e-12)
-    # By hand: share 0.5, variance 4/3 * (4 + 1 + 1 + 4) / 20^2 = 1/30, worth 0.25 * 30 = 7.5.
+    # By hand: share 0.5, variance 4/3 * (4 + 1 + 1 + 4) / 20^2 = 1/30, worth 0.25 * 30 = 7.5; the
+    # spread of four problems is not known well: 7.5 * (1.960 / 3.182)^2 = 2.8, so they count as 4.
     half = rate_interval([4.5, 3.5, 1.5, 0.5], [5] * 4)
-    assert half == pytest.approx(wilson_interval(3.75, 7.5), abs=1e-12)
+    assert half == pytest.approx(wilson_interval(2, 4), abs=1e-12)
+    # The same four times: variance 16/15 * 40 / 80^2 = 1/150, 37.5 * (1.95996 / 2.13145)^2.
+    more = rate_interval([4.5, 3.5, 1.5, 0.5] * 4, [5] * 16)
+    assert more == pytest.approx(wilson_interval(15.8542, 31.7084), abs=1e-5)
+
+
+def test_few_problems_with_many_samples_promise_no_more_than_they_hold() -> None:
+    random = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        hits_P = random.binomial(8, random.beta(0.5, 0.5, size=3))
+        low, high = rate_interval(hits_P.tolist(), [8] * 3)
+        held += low <= 0.5 <= high
+    assert held / 400 > 0.92  # 0.81 with the normal quantile
 
 
 def test_a_rate_without_a_failure_is_as_sure_as_its_problems_are_many() -> None:

@@ -328,6 +328,20 @@ def test_the_log_is_shown_with_debug_only_and_once(
     assert line.endswith(" aflow_grpo.llm: model wrote \N{REPLACEMENT CHARACTER}[2J")
 
 
+def test_a_warning_cannot_steer_the_terminal(
+    our_logger: logging.Logger,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    our_logger.handlers = []
+    monkeypatch.setenv(VERBOSITY, "normal")
+    show_log()
+    our_logger.getChild("llm").info("unheard")
+    our_logger.getChild("llm").warning("the endpoint said %s", "\x1b]0;pwned\x07")
+    mark = "\N{REPLACEMENT CHARACTER}"
+    assert capsys.readouterr().err == f"the endpoint said {mark}]0;pwned{mark}\n"
+
+
 def test_text_of_a_model_cannot_steer_the_terminal() -> None:
     assert printable("a\x1b[2J\r\tb\nc\u202e\x9b") == "a�[2J�\tb\nc��"
     assert (

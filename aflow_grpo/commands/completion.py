@@ -14,6 +14,7 @@ from typing import Any, Literal, get_args, get_origin
 
 from aflow_grpo.commands.parsing import VerbParser
 from aflow_grpo.exits import Exit
+from aflow_grpo.trainer_help import ALIASES
 from aflow_grpo.verbs import TRAINER_VERBS, VERBS
 
 __all__ = ["make_parser", "run_completion"]
@@ -47,12 +48,15 @@ def _all_verbs() -> argparse.ArgumentParser:
     # A sibling of this room: the trainer verbs' parser needs torch, and only this verb needs both.
     cli = importlib.import_module("aflow_grpo.cli")
     whole = argparse.ArgumentParser(prog="aflow-grpo")
+    whole.add_argument("--version", action="store_true")
     verbs = whole.add_subparsers(dest="verb")
     for verb in VERBS:
         plain = verbs.add_parser(verb.name, help=verb.summary)
         if verb.name in TRAINER_VERBS:
             _copy(cli.trainer_parser(verb.name), plain)
             _add_policy_options(plain)
+            for alias in ALIASES:
+                plain.add_argument(alias)
         else:
             module = importlib.import_module(f"aflow_grpo.commands.{verb.name}")
             _copy(module.make_parser(), plain)

@@ -115,10 +115,6 @@ def run_doctor(arguments: Sequence[str]) -> int:
             print(f"aflow-grpo doctor: {_REFUSED.format(argument)}", file=sys.stderr)
             return Exit.USAGE
     given = make_parser().parse_args(list(arguments))
-    # A name in a locale that cannot show it is no reason to fail.
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="replace")
     try:
         protected = (*given.protected_pids, *_protected_by_environment())
         if given.monitor is not None:

@@ -7,6 +7,7 @@ paid for before an interruption come from the journal the next time. Not here: w
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import IO, Any
 import lightning as L
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.predictions import prediction_row
-from aflow_grpo.records import Problem, Rollout
+from aflow_grpo.predictions import has_gold, prediction_row
+from aflow_grpo.records import Rollout
 from aflow_grpo.terminal import console, verbosity
+from aflow_grpo.whole_file import WholeFile
 
 __all__ = ["PredictionFile"]
 
@@ -31,7 +33,7 @@ class PredictionFile(L.Callback):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._part = path.with_name(f".{path.name}.part")
+        self._whole: WholeFile | None = None
         self._file: IO[str] | None = None
         self._answered = self._rows = 0
 
@@ -44,8 +46,8 @@ class PredictionFile(L.Callback):
         if not trainer.is_global_zero:
             return
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = self._part.open("w", encoding="utf-8")
+            self._whole = WholeFile.at(self.path)
+            self._file = self._whole.part.open("w", encoding="utf-8")
         except OSError as error:
             raise ConfigError(
                 f"--output={self.path}: cannot be written ({error.strerror or error}). Give a file "
@@ -66,17 +68,17 @@ class PredictionFile(L.Callback):
             return
         rollouts: Sequence[Rollout] = outputs
         for rollout in rollouts:
-            row = prediction_row(rollout, gold_known=_has_gold(rollout.problem))
-            self._file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+            row = prediction_row(rollout, gold_known=has_gold(rollout.problem))
+            self._file.write(json.dumps(row) + "\n")
             self._answered += row["answer"] is not None
             self._rows += 1
 
     def on_predict_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         """Move the whole file to its place, and say where it is."""
-        if self._file is None:
+        if self._file is None or self._whole is None:
             return
         self._close()
-        self._part.replace(self.path)
+        self._whole.keep()
         if verbosity() != "quiet":
             text = f"{self._answered} of {self._rows} problems answered: {self.path}"
             console().print(text, soft_wrap=True)
@@ -85,15 +87,12 @@ class PredictionFile(L.Callback):
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
         """Leave no part of a file."""
-        if self._file is not None:
-            self._close()
-            self._part.unlink(missing_ok=True)
+        if self._whole is not None:
+            with contextlib.suppress(OSError):  # a full disk, which is what `exception` says
+                self._close()
+            self._whole.discard()
 
     def _close(self) -> None:
         file, self._file = self._file, None
         if file is not None:
             file.close()
-
-
-def _has_gold(problem: Problem) -> bool:
-    return bool(problem.answer.strip() or problem.hidden_tests)

@@ -19,7 +19,7 @@ __all__ = ["TrackingAddress", "plain_reason", "resolve_address", "without_passwo
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
 _USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
-_CREDENTIALS = re.compile(r"\b([a-zA-Z][\w+.\-]*://)[^/@\s]+@")
+_CREDENTIALS = re.compile(r"\b([a-zA-Z][\w+.\-]*://)[^/\s]*@")
 
 
 @dataclass(frozen=True)

@@ -179,7 +179,7 @@ def _choose_split(runs: Sequence[Run], split: Split | None) -> Split:
         "`aflow-grpo validate`" if s == "val" else "`aflow-grpo test`" for s in told
     )
     raise ConfigError(
-        f"compare: {missing}. Judge the policy with {verbs}, with the run's own config files and "
+        f"{missing}. Judge the policy with {verbs}, with the run's own config files and "
         "--ckpt_path last."
     )
 

@@ -29,6 +29,7 @@ from aflow_grpo.training.rescoring import Comparison, Rescorer, RescoreSettings,
 from aflow_grpo.training.run_directory import recorded_store
 from aflow_grpo.training.storing import settings_text
 from aflow_grpo.training.tracking import RunLogger
+from aflow_grpo.whole_file import WholeFile
 
 __all__ = ["RescoredRun", "log_rescored", "rescore_runs", "write_rescored"]
 
@@ -146,10 +147,10 @@ def write_rescored(runs: Sequence[RescoredRun], path: Path) -> None:
         ConfigError: The file cannot be written.
     """
     rows = [(r.run, part, step, found) for r in runs for part, step, found in r.metrics]
-    part_path = path.with_name(f".{path.name}.part")
+    whole: WholeFile | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with part_path.open("w", encoding="utf-8", newline="") as file:
+        whole = WholeFile.at(path)
+        with whole.part.open("w", encoding="utf-8", newline="") as file:
             if path.suffix == ".csv":
                 table = csv.writer(file)
                 table.writerow(["run", "part", "step", "name", "value"])
@@ -159,8 +160,10 @@ def write_rescored(runs: Sequence[RescoredRun], path: Path) -> None:
                 for run, part, step, metrics in rows:
                     line = {"run": run, "part": part, "step": step, "metrics": metrics}
                     file.write(json.dumps(line) + "\n")
-        part_path.replace(path)
+        whole.keep()
     except OSError as error:
+        if whole is not None:
+            whole.discard()
         raise ConfigError(
             f"--output={path}: cannot be written ({error.strerror or error}). Give a file that you "
             "may write, e.g. --output rescored.csv."

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from run_world import solved
 from trainer_runs import run_verb
 
 from aflow_grpo.exits import Exit
+from aflow_grpo.training.prediction_file import PredictionFile
 
 FAST = ("--config", "configs/minimal.yaml")
 THREE = ("--data.predict", "[{dataset: sample, split: test, limit: 3}]")
@@ -44,6 +47,26 @@ def test_a_file_that_cannot_be_written_stops_before_anything_is_paid(
     assert run_verb("predict", *FAST, *root, *THREE, *output) == Exit.USAGE
     assert "--output=" in capsys.readouterr().err
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_a_folder_is_refused_before_anything_is_paid(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = ("--trainer.default_root_dir", str(tmp_path / "run"))
+    assert run_verb("predict", *FAST, *root, *THREE, "--output", str(tmp_path)) == Exit.USAGE
+    told = capsys.readouterr().err
+    assert f"--output={tmp_path}: cannot be written (it is a folder)" in told
+    assert not list(tmp_path.parent.glob(".*.part"))
+
+
+def test_code_without_hidden_tests_is_not_scored(tmp_path: Path) -> None:
+    made = PredictionFile(tmp_path / "out.jsonl")
+    trainer = SimpleNamespace(is_global_zero=True)
+    made.on_predict_start(trainer, None)  # type: ignore[arg-type]
+    made.on_predict_batch_end(trainer, None, [solved(1)], None, 0)  # type: ignore[arg-type]
+    made.on_predict_end(trainer, None)  # type: ignore[arg-type]
+    (row,) = rows_in(tmp_path / "out.jsonl")
+    assert (row["domain"], row["score"], row["reward"]) == ("code", None, None)
 
 
 def test_without_problems_it_says_which_key_to_set(

@@ -29,13 +29,21 @@ from aflow_grpo.workbench.doctor.check import Check
 from aflow_grpo.workbench.doctor.isolation import warnings_of
 from aflow_grpo.workbench.doctor.run_settings import RunSettings
 
-__all__ = ["Endpoints", "endpoint_checks", "endpoints_of", "masked", "softened"]
+__all__ = [
+    "Endpoints",
+    "endpoint_checks",
+    "endpoints_of",
+    "masked",
+    "softened",
+    "without_credentials",
+]
 
 _LOCAL_TIMEOUT_S = 0.5
 _KEY_VARIABLES = ("OPENAI_API_KEY", "PRIMARY_API_KEY", "VLLM_API_KEY", "HF_TOKEN", "WANDB_API_KEY")
 """Variables that the shipped configs and the libraries look at."""
 _PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
-_CREDENTIALS = re.compile(r"//[^/@\s]+@")
+_CREDENTIALS = re.compile(r"(^|//)[^/\s]*@")
+"""Up to the last @: a password may hold one. A proxy's address may have no scheme."""
 _REFERENCE = re.compile(r"\$\{?(\w+)\}?")
 _TIER_LOG = "aflow_grpo.llm.tiers"
 
@@ -193,7 +201,7 @@ def _address(name: str, url: str, where: str, model: str) -> Check:
     """What an address shows without asking anybody outside; a port of this machine is tried."""
     key = f"address.{name}"
     parts = urlsplit(url)
-    shown = _CREDENTIALS.sub("//…@", url)
+    shown = without_credentials(url)
     if not parts.path.rstrip("/").endswith("/v1"):
         fix = f"Most endpoints want {where} up to and with /v1."
         return Check(key, "endpoints", "warning", f"{shown} does not end with /v1", fix)
@@ -214,6 +222,11 @@ def _address(name: str, url: str, where: str, model: str) -> Check:
     return Check(key, "endpoints", "ok", f"{asked} (not asked; --probe asks for one token)")
 
 
+def without_credentials(address: str) -> str:
+    """An address as it may be shown: without a user and a password."""
+    return _CREDENTIALS.sub(r"\1…@", address)
+
+
 def _variables(asked: set[str], *, hint: bool) -> Iterator[Check]:
     """Keys in the environment that no tier above stands for; `hint` tells of a missing one."""
     for variable in _KEY_VARIABLES:
@@ -229,7 +242,7 @@ def _proxies(endpoints: Endpoints) -> Iterator[Check]:
     proxies = {name: value for name, value in values.items() if value and name != "NO_PROXY"}
     if not proxies:
         return
-    told = ", ".join(f"{name}={_CREDENTIALS.sub('//…@', value)}" for name, value in proxies.items())
+    told = ", ".join(f"{name}={without_credentials(value)}" for name, value in proxies.items())
     if values["NO_PROXY"]:
         told += f", NO_PROXY={values['NO_PROXY']}"
     socks = [name for name, value in proxies.items() if value.startswith("socks")]

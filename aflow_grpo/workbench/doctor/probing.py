@@ -24,7 +24,7 @@ from aflow_grpo.llm.prices import find_price
 from aflow_grpo.llm.session import Request
 from aflow_grpo.llm.tiers import Tier, resolve_key
 from aflow_grpo.workbench.doctor.check import Check, Status
-from aflow_grpo.workbench.doctor.endpoints import Endpoints
+from aflow_grpo.workbench.doctor.endpoints import Endpoints, without_credentials
 from aflow_grpo.workbench.doctor.isolation import warnings_of
 
 __all__ = ["probe_backend", "probe_tier", "probe_tracking"]
@@ -65,15 +65,16 @@ def probe_backend(endpoints: Endpoints) -> Iterator[Check]:
     """Whether the sampling server can be reached; it is not asked to write anything."""
     parts = urlsplit(endpoints.backend_url)
     port = parts.port or (443 if parts.scheme == "https" else 80)
+    shown = without_credentials(endpoints.backend_url)
     fix = "Start the server (docs/vllm.md), or correct model.policy.backend.base_url."
     try:
         with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):
             pass
     except OSError as error:
-        found = f"{endpoints.backend_url}: {error.strerror or error}"
+        found = f"{shown}: {error.strerror or error}"
         yield Check("probe.sampler", "endpoints", "failure", found, fix)
         return
-    found = f"{endpoints.backend_url} takes connections"
+    found = f"{shown} takes connections"
     yield Check("probe.sampler", "endpoints", "ok", found)
 
 
@@ -83,15 +84,9 @@ def probe_tracking(uri: str) -> Iterator[Check]:
     fix = "Start it (mlflow server), or correct the tracking address."
     try:
         with urllib.request.urlopen(address, timeout=_TIMEOUT_S) as response:
-            found = f"{_shown(uri)} answers ({response.status})"
+            found = f"{without_credentials(uri)} answers ({response.status})"
             yield Check(name, "lab book", "ok", found)
     except (urllib.error.URLError, OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        found = f"{_shown(uri)}: {reason}"
+        found = f"{without_credentials(uri)}: {reason}"
         yield Check(name, "lab book", "failure", found, fix)
-
-
-def _shown(uri: str) -> str:
-    """Without a user and a password."""
-    parts = urlsplit(uri)
-    return uri.replace(f"{parts.netloc.rpartition('@')[0]}@", "…@") if "@" in parts.netloc else uri

@@ -54,12 +54,13 @@ def store_checks(settings: RunSettings, root: Path) -> Iterator[Check]:
         host = urlsplit(uri).hostname or "?"
         found = f"server at {host} (not asked; --probe asks)"
         yield Check("mlflow_uri", "lab book", "ok", found)
-    elif scheme in ("", "file"):
+    elif scheme in ("", "file") and not uri.startswith("databricks"):
         found = f"{uri} is a folder: MLflow 3 refuses its file store"
         fix = f"Use sqlite:///PATH/mlflow.db, or unset {_VARIABLE}."
         yield Check("mlflow_uri", "lab book", "failure", found, fix)
     else:
-        yield Check("mlflow_uri", "lab book", "ok", f"a {scheme} store (not looked at)")
+        kind = scheme or "databricks"
+        yield Check("mlflow_uri", "lab book", "ok", f"a {kind} store (not looked at)")
 
 
 def _database(path: Path, name: str) -> Check:

@@ -161,6 +161,11 @@ def test_a_proxy_is_shown_without_its_password(
     monkeypatch.setenv("https_proxy", f"http://me:{OTHER}@proxy.example:3128")
     line = named(looked(tmp_path, {"name": "one"}), "proxy")
     assert line.status == "ok" and "http://…@proxy.example:3128" in line.found
+    # Without a scheme, as curl takes it, and with an @ in the password.
+    for value in (f"me:{OTHER}@proxy.example:3128", f"http://me:a@{OTHER}@proxy.example:3128"):
+        monkeypatch.setenv("https_proxy", value)
+        told = named(looked(tmp_path, {"name": "one"}), "proxy").found
+        assert "…@proxy.example:3128" in told and OTHER not in told
     monkeypatch.setenv("https_proxy", "socks5://proxy.example:1080")
     assert named(looked(tmp_path, {"name": "one"}), "proxy").status == "warning"
 
@@ -246,14 +251,15 @@ def test_a_writers_endpoint_and_a_sampling_server_are_looked_at_too(
     settings = read_settings(["configs/policy/openai.yaml"])
     checks = list(endpoint_checks(settings, endpoints_of(settings)))
     assert named(checks, "key.writer").status == "ok"
-    url = dead_url()
+    url = dead_url().replace("//", f"//me:{OTHER}@")
     served_by = tmp_path / "vllm.yaml"
     served_by.write_text(f"model: {{policy: {{init_args: {{backend: {{base_url: '{url}'}}}}}}}}")
     settings = read_settings([served_by])
     endpoints = endpoints_of(settings)
     checks = list(endpoint_checks(settings, endpoints))
     assert named(checks, "address.sampler").status == "failure"
-    assert [line.status for line in probe_backend(endpoints)] == ["failure"]
+    (probed,) = probe_backend(endpoints)
+    assert probed.status == "failure" and OTHER not in probed.found
 
 
 def test_a_tracking_server_is_asked_whether_it_is_well() -> None:
