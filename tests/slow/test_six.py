@@ -84,7 +84,7 @@ def test_fit_validate_and_test_on_six_datasets(
     logged = metrics_of(root)
     for split in ("train", "val"):
         longest = max(
-            v for (name, _), v in logged.items() if name == f"{split}/length/prompt_tokens/max"
+            v for (name, _), v in logged.items() if name == f"{split}/length/prompt_tokens.max"
         )
         assert longest <= LIMITS["max_prompt_tokens"]
         if split == "val":
