@@ -3,6 +3,7 @@
 The same LightningCLI makes the run from the same layers, so that a run from a notebook can be
 continued, judged and compared on the command line. What belongs to the caller's process is left as
 it was: `sys.argv`, signal handlers, warnings; settings that are wrong raise instead of ending it.
+Generators are seeded, torch's threads set and other libraries' loggers quietened, as there.
 Not here: a Trainer of one's own (`GRPOModule`, `RolloutCallback`, `WorkflowDataModule`).
 """
 
@@ -47,9 +48,9 @@ class TrainedRun:
     run_id: str | None
     """The MLflow run; None where another logger was set."""
     before: Mapping[str, float] = field(default_factory=dict, repr=False)
-    """The full evaluation before the first step; empty where there was none in this session."""
+    """The full evaluation before the first step; empty where there was none."""
     after: Mapping[str, float] = field(default_factory=dict, repr=False)
-    """The one at the end; of `evaluate` the only one."""
+    """The one at the end, empty without `model.evaluation.at_end`; of `evaluate` the only one."""
     metrics: Mapping[str, float] = field(default_factory=dict, repr=False)
     """The last value of everything that was logged."""
 
@@ -150,11 +151,13 @@ def _told(verb: str, cli: TrainerCLI) -> TrainedRun:
     trainer, module = cli.trainer, cli.model
     metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
     full = list(module.evaluations)
+    ended = verb == "fit" and bool(full) and module.evaluation.at_end
+    first = full[0] if verb == "fit" and len(full) > ended else {}
     return TrainedRun(
         Path(trainer.default_root_dir),
         run_of(trainer.logger),
-        before=full[0] if verb == "fit" and len(full) > 1 else {},
-        after=metrics if verb != "fit" else full[-1] if full else {},
+        before=first,
+        after=metrics if verb != "fit" else full[-1] if ended else {},
         metrics=metrics,
     )
 

@@ -180,7 +180,7 @@ def test_a_signal_leaves_whole_lines_and_the_same_command_continues(
         err = process.stderr.read()
     assert process.returncode == (INTERRUPTED if name == "SIGINT" else -signal.SIGKILL)
     kept = rows(output)
-    assert kept[0] == first and len(kept) < 8
+    assert kept[0] == {**first, "samples": 0} and len(kept) < 8
     if name == "SIGINT":
         assert f"{len(kept)} of 8 answers are in {output}; the same command continues." in err
         with sqlite3.connect(f"{output}.journal.db") as journal:
@@ -188,3 +188,17 @@ def test_a_signal_leaves_whole_lines_and_the_same_command_continues(
     assert run_verb(*arguments) == Exit.DONE
     capsys.readouterr()
     assert rows(output)[: len(kept)] == kept and len({row["id"] for row in rows(output)}) == 8
+
+
+def test_sampled_and_most_probable_real_and_made_up_are_not_mixed(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked, output = write(tmp_path, *SAMPLE[:1]), tmp_path / "answers.jsonl"
+    common = ("--input", str(asked), "--output", str(output))
+    assert run_verb("infer", *common) == Exit.DONE
+    before = output.read_bytes()
+    assert run_verb("infer", *common, "--samples", "2") == Exit.USAGE
+    assert "--samples 0" in capsys.readouterr().err
+    output.write_bytes(before.replace(b'"simulator"', b'"primary"'))
+    assert run_verb("infer", *common) == Exit.USAGE
+    assert "are of a real one, and this command's would be" in capsys.readouterr().err

@@ -100,9 +100,7 @@ class Outbox:
             file = self._opened()
             if content is not None:
                 record = {**record, FILE: self._keep(record["name"], content)}
-            file.write(json.dumps(record).encode() + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
+            _append(file, json.dumps(record).encode() + b"\n")
             self._waiting += 1
             self._start()
             self._changed.notify_all()
@@ -141,11 +139,8 @@ class Outbox:
             while self._thread is not None and self._moves(patience_s, until):
                 pass
             left = self._waiting
-            if self._thread is None and self._file is not None:
-                if not left:
-                    self._tidy()
-                self._file.close()
-                self._file, self._sent_bytes = None, 0
+            if self._thread is None:
+                self._shut()
             return left
 
     # With the lock held
@@ -158,11 +153,20 @@ class Outbox:
             lambda: self._thread is None or self._waiting != before, wait_s
         )
 
+    def _shut(self) -> None:
+        """Let go of the folder, so that whoever opens it next may send what is left."""
+        if self._file is not None:
+            if not self._waiting:
+                self._tidy()
+            self._file.close()
+            self._file, self._sent_bytes = None, 0
+
     def _opened(self) -> IO[bytes]:
         if self._file is None:
             self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / STORE_FILE).write_text(self._store)
-            file = (self.folder / _RECORDS).open("a+b")
+            # Unbuffered: what a full disk did not take must not be written later all the same.
+            file = (self.folder / _RECORDS).open("a+b", buffering=0)
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -234,6 +238,8 @@ class Outbox:
 
     def _leave(self) -> None:
         self._thread = None
+        if self._closing:
+            self._shut()  # `close` may have given up waiting
         self._changed.notify_all()
 
     def _next(self) -> list[bytes]:
@@ -310,6 +316,19 @@ class Outbox:
                 self._store, time.monotonic() - self._away_since, f"{self._waiting:,}",
             )  # fmt: skip
         self._away_since, self._told = None, False
+
+
+def _append(file: IO[bytes], line: bytes) -> None:
+    """The whole line, or nothing of it: half of one would be joined by the next."""
+    before = os.fstat(file.fileno()).st_size
+    rest = memoryview(line)
+    try:
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except BaseException:
+        file.truncate(before)
+        raise
 
 
 _KINDS = {

@@ -110,7 +110,7 @@ class ProgressReporter(L.Callback):
     def on_fit_end(self, trainer: L.Trainer, pl_module: Any) -> None:
         """The table, where the run is, and what to try next."""
         self._end()
-        if pl_module.evaluations:
+        if pl_module.evaluations and pl_module.evaluation.at_end:
             *earlier, after = pl_module.evaluations
             when = "before → after" if earlier else "after"
             title = f"Validation, {when} {pl_module.iteration} steps"

@@ -195,13 +195,13 @@ class RunLogger(MLFlowLogger):
         for folder in sorted(self.root.glob(f"{_UNSENT}/*")):
             store = folder / STORE_FILE
             shown = store.read_text() if store.exists() else self.address.shown
-            if shown != self.address.shown:
+            run_id = folder.name.partition(".")[0]
+            if shown != self.address.shown and not self._has_moved(shown, run_id):
                 print(
                     f"{folder} holds what could not be sent to MLflow at {shown}. A command in "
                     f"this directory with --mlflow.tracking_uri {shown} sends it."
                 )
                 continue
-            run_id = folder.name.partition(".")[0]
             sender = Sender(self._mlflow_client, run_id)
             sender.repeated = self._repeated(run_id)
             box = Outbox(folder, sender, is_refusal, self.address.shown)
@@ -209,6 +209,11 @@ class RunLogger(MLFlowLogger):
                 print(f"Sending what MLflow has not got of run {run_id}: {count:,} records.")
             if left := box.close(_PATIENCE_S):
                 raise ConfigError(self._cannot_be_reached(f"{left:,} records could not be sent"))
+
+    def _has_moved(self, shown: str, run_id: str) -> bool:
+        """Whether that address was this directory's own store, before somebody moved it."""
+        was_own = shown.startswith("sqlite:///") and shown.endswith("/mlflow.db")
+        return self.address.is_own and was_own and self.status_of(run_id) is not None
 
     # While it runs: kept on the disk, sent by a thread
 

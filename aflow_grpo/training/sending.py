@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,12 +18,16 @@ from aflow_grpo.training.repeated import RepeatedMetrics
 __all__ = ["Sender", "is_refusal"]
 
 _IN_VAIN = {
+    "BAD_REQUEST",
     "INVALID_PARAMETER_VALUE",
     "INVALID_STATE",
     "MALFORMED_REQUEST",
     "RESOURCE_ALREADY_EXISTS",
     "RESOURCE_DOES_NOT_EXIST",
 }
+_IN_VAIN_OF_A_PROXY = {400, 411, 413, 414, 415, 422}
+"""MLflow's client calls most of them INTERNAL_ERROR. A proxy's 404 may be a server on its way."""
+_PROXYS_WORD = re.compile(r"failed with error code (\d{3}) != 200")
 _IN_VAIN_HTTP = {400, 404, 405, 411, 413, 414, 415, 422}
 _IN_VAIN_FILES = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR}
 
@@ -87,9 +92,13 @@ class Sender:
 
 def is_refusal(error: Exception) -> bool:
     """Whether the store was there and will never take this."""
+    if isinstance(error, ImportError):
+        return True  # what this store's kind of artifacts needs, such as boto3, is not installed
     code = getattr(error, "error_code", None)
     if code is not None:
-        return str(code) in _IN_VAIN
+        told = _PROXYS_WORD.search(str(error))
+        proxys = told is not None and int(told[1]) in _IN_VAIN_OF_A_PROXY
+        return proxys or str(code) in _IN_VAIN
     response = getattr(error, "response", None)
     if response is not None:
         return getattr(response, "status_code", 0) in _IN_VAIN_HTTP

@@ -15,11 +15,15 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from aflow_grpo.errors import ConfigError
 
-__all__ = ["TrackingAddress", "plain_reason", "resolve_address", "without_password"]
+__all__ = ["CREDENTIALS", "TrackingAddress", "plain_reason", "resolve_address", "without_password"]
 
 _VARIABLE = "MLFLOW_TRACKING_URI"
-_USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
+CREDENTIALS = _USER, _PASSWORD = "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD"
 _CREDENTIALS = re.compile(r"\b([a-zA-Z][\w+.\-]*://)[^/\s]*@")
+_OF_DATABASES = re.compile(r"\b((?!https?:)[a-zA-Z][\w+.\-]*://)[^:/@\s]*:[^@\s]*@")
+"""SQLAlchemy's passwords may hold what would end them in a server's address."""
+_SECRETS = re.compile(r"(?i)([?&;](?:\w*(?:password|passwd|pwd|secret|token|key))=)[^&;\s]+")
+"""In a database's query; SQLAlchemy takes a password there too."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,8 @@ def resolve_address(root: Path, given: str | None = None) -> TrackingAddress:
 
 def without_password(text: str) -> str:
     """A text as a person may see it, whatever addresses it holds."""
-    return _CREDENTIALS.sub(r"\1", text)
+    plain = _OF_DATABASES.sub(r"\1", _CREDENTIALS.sub(r"\1", text))
+    return _SECRETS.sub(r"\1(hidden)", plain)
 
 
 def plain_reason(error: BaseException) -> str:

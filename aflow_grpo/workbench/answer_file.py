@@ -23,6 +23,11 @@ from aflow_grpo.workbench.solving import Solver
 
 __all__ = ["AnswerFile", "journal_beside"]
 
+_SAMPLES = "samples"
+"""In each line: how many the command asked for; 0 for the most probable workflow."""
+_SIMULATOR = "simulator"
+"""What its tier is called in a row."""
+
 
 class AnswerFile:
     """A file of answers that is continued; a context manager, which one process enters at a time.
@@ -59,6 +64,7 @@ class AnswerFile:
             known = {problem.id: problem for problem in self._problems}
             self._there = _read(self._file, self._output, known)
             _check_writer(self._solver, self._there, self._problems, self._output)
+            _check_kind(self._solver, self._there, self._samples, self._output)
         except BaseException:
             self._file.close()
             raise
@@ -93,7 +99,7 @@ class AnswerFile:
         # Of all: what it knows decides which of the journal's answers are its own.
         self._solver.tell(self._problems)
         for solution in self._solver.solve_many(self._left, samples=self._samples):
-            row = solution.row()
+            row = {**solution.row(), _SAMPLES: self._samples}
             if (row["id"], row["member"]) in self._there:
                 continue  # of a problem whose other samples were missing
             if solution.rollout.masked and solution.answer is None:
@@ -132,7 +138,7 @@ def _open(output: Path) -> IO[bytes]:
             "you may write, e.g. --output answers.jsonl."
         ) from error
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         file.close()
         raise ConfigError(
@@ -192,4 +198,24 @@ def _check_writer(
             raise ConfigError(
                 f"--output={output}: its answers are of {min(others)}, and this command's would be "
                 f"of {now}. Give another --output."
+            )
+
+
+def _check_kind(
+    solver: Solver, there: dict[tuple[str, int], dict[str, Any]], samples: int, output: Path
+) -> None:
+    """Refuse to mix made-up answers with real ones, and most probable workflows with sampled."""
+    for row in there.values():
+        tiers = row.get("tiers") or ()
+        if tiers and (_SIMULATOR in tiers) != solver.simulated:
+            kinds = ("the simulated executor", "a real one")
+            old, new = kinds if _SIMULATOR in tiers else kinds[::-1]
+            raise ConfigError(
+                f"--output={output}: its answers are of {old}, and this command's would be of "
+                f"{new}. Give another --output."
+            )
+        if (row.get(_SAMPLES, samples) == 0) != (samples == 0):
+            raise ConfigError(
+                f"--output={output}: its answers are of --samples {row[_SAMPLES]}, and 0 takes the "
+                "most probable workflow instead of sampled ones. Give another --output."
             )

@@ -299,6 +299,19 @@ def _notes(
             "Not paired: the runs were judged on different problems, so that these intervals also "
             "hold the luck of which problems each had."
         )
+    fewer = [
+        c.problems
+        for line in lines
+        for figure, c in zip(line.figures[1:], line.comparisons, strict=True)
+        if c is not None and c.paired and figure is not None and line.figures[0] is not None
+        and c.problems < max(figure.problems, line.figures[0].problems)
+    ]  # fmt: skip
+    if fewer:
+        yield (
+            "Some problems have a figure in one run alone. A run's own figure holds all of its "
+            f"problems, a difference only the pairs, at the fewest {min(fewer)}: it may differ "
+            "from what the figures suggest."
+        )
     texts = [{problem.id: key for key, problem in j.problems.items()} for j in judged]
     changed = {
         key for other in texts[1:] for key in other if texts[0].get(key, other[key]) != other[key]

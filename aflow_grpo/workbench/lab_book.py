@@ -25,7 +25,7 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from aflow_grpo.errors import ConfigError
-from aflow_grpo.training.tracking_address import plain_reason, resolve_address
+from aflow_grpo.training.tracking_address import CREDENTIALS, plain_reason, resolve_address
 
 __all__ = ["LabBook", "Points", "ServedLabBook", "TrackedRun", "open_lab_book", "store_file"]
 
@@ -109,8 +109,26 @@ def open_lab_book(uri: str) -> LabBook:
     file = store_file(uri)
     if file is not None:
         return _StoredLabBook(file)
-    address = resolve_address(Path(), uri)  # a password in it goes where MLflow's client looks
-    return ServedLabBook(address.uri, address.shown)
+    with _environment({}):
+        address = resolve_address(Path(), uri)  # a password in it goes where MLflow's client looks
+        told = {name: os.environ[name] for name in CREDENTIALS if name in os.environ}
+    return ServedLabBook(address.uri, address.shown, told)
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """With these; afterwards as before: another server must not be sent this one's password."""
+    names = (*CREDENTIALS, *variables)
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 class _StoredLabBook(LabBook):
@@ -218,9 +236,10 @@ class ServedLabBook(LabBook):
     Args:
         uri: For MLflow's client.
         shown: The same for a person, without a password.
+        credentials: MLflow's variables with user and password.
     """
 
-    def __init__(self, uri: str, shown: str) -> None:
+    def __init__(self, uri: str, shown: str, credentials: Mapping[str, str] | None = None) -> None:
         # Its import takes seconds, and a directory's own store needs none of it.
         from mlflow import MlflowClient
         from mlflow.exceptions import MlflowException
@@ -228,6 +247,7 @@ class ServedLabBook(LabBook):
         self._trouble: type[Exception] = MlflowException
         self._client: Any = MlflowClient(tracking_uri=uri)
         self.uri = shown
+        self._credentials = dict(credentials or {})
         with self._asking():
             experiments = [e.experiment_id for e in self._paged("search_experiments")]
             runs = self._paged("search_runs", experiments, order_by=["start_time ASC"])
@@ -257,19 +277,16 @@ class ServedLabBook(LabBook):
 
     @contextmanager
     def _asking(self) -> Iterator[None]:
-        before = os.environ.get(_RETRIES)
-        os.environ.setdefault(_RETRIES, "1")  # else it tries for minutes before it says anything
+        retries = os.environ.get(_RETRIES, "1")  # else it tries for minutes before it says anything
         try:
-            yield
+            with _environment({**self._credentials, _RETRIES: retries}):
+                yield
         except self._trouble as error:
             raise ConfigError(
                 f"tracking_uri={self.uri}: MLflow cannot be read there ({plain_reason(error)}). "
                 "Expected a running tracking server such as http://127.0.0.1:5000, or "
                 "sqlite:///FILE."
             ) from error
-        finally:
-            if before is None:
-                os.environ.pop(_RETRIES, None)
 
 
 def _of_client(run: Any) -> TrackedRun:

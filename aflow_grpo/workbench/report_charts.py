@@ -201,8 +201,9 @@ def _faults(data: ReportData) -> Chart | None:
     curves = _under(data.curves, "train/fault/")
     steps = [step for step, _ in data.curves.get("train/reward", ())]
     # A kind is logged at the steps at which it came up.
+    known = {name: dict(points) for name, points in curves.items()}
     filled = {
-        name: tuple((step, dict(points).get(step, 0.0)) for step in steps) if steps else points
+        name: tuple((step, known[name].get(step, 0.0)) for step in steps) if steps else points
         for name, points in curves.items()
     }
     return _stacked(

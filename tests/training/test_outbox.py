@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import resource
 import signal
 import threading
 from collections.abc import Iterator, Sequence
@@ -239,3 +240,44 @@ def wait_for(met: Any) -> None:
             return
         pause.wait(0.05)
     raise AssertionError("not in 30 s")
+
+
+def test_a_record_that_a_full_disk_did_not_take_is_not_kept_in_part(
+    store: Store, box: Outbox
+) -> None:
+    store.away = True
+    box.put(note(1))
+    held = (box.folder / "records.jsonl").stat().st_size
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (held + 5, hard))  # Python ignores its signal
+    try:
+        with pytest.raises(OSError, match="too large"):
+            box.put(note(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    box.put(note(3))
+    store.away = False
+    assert box.close(WAIT_S) == 0
+    assert store.got == [1, 3]
+    assert not box.folder.exists()
+
+
+def test_who_gave_up_waiting_lets_go_of_the_folder_when_the_store_lets_go(tmp_path: Path) -> None:
+    answer = threading.Event()
+
+    def hang(_: Sequence[Record]) -> None:
+        answer.wait(WAIT_S)
+        raise ConnectionError
+
+    box = Outbox(tmp_path / "run.1", hang, is_refusal, "the store")
+    others = {*threading.enumerate()}
+    box.put(note(1))
+    (thread,) = {*threading.enumerate()} - others
+    assert box.close(0.05) == 1
+    answer.set()
+    thread.join(WAIT_S)
+    store = Store()
+    after = Outbox(tmp_path / "run.1", store, is_refusal, "the store")
+    assert after.send_what_is_left() == 1
+    assert after.close(WAIT_S) == 0
+    assert store.got == [1]

@@ -9,11 +9,13 @@ from typing import Any
 
 import pytest
 from logged_runs import stored
+from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from trainer_runs import new_root
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.training.run_logger import RunLogger, never_fatal
+from aflow_grpo.training.sending import is_refusal
 
 # MLflow's own doing.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -171,3 +173,32 @@ def test_what_is_never_fatal_lets_interrupts_through(caplog: pytest.LogCaptureFi
     assert caplog.messages == ["The lab book goes without a picture: too deep"]
     with pytest.raises(KeyboardInterrupt), never_fatal("a picture"):
         raise KeyboardInterrupt
+
+
+def test_leftovers_go_where_their_directory_was_moved(tmp_path: Path) -> None:
+    before = RunLogger(tmp_path / "before")
+    run_id = before.run_id
+    folder = tmp_path / "before" / "unsent" / f"{run_id}.left"
+    folder.mkdir(parents=True)
+    (folder / "store.txt").write_text(before.address.shown)
+    record = {"kind": "metrics", "time_ms": 1, "step": 0, "values": {"train/reward": 1.0}}
+    (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    (tmp_path / "before").rename(tmp_path / "after")
+    after = RunLogger(tmp_path / "after")
+    after.send_leftovers()
+    assert after.experiment.get_run(run_id).data.metrics == {"train/reward": 1.0}
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "in_vain"),
+    [
+        (ModuleNotFoundError("No module named 'boto3'"), True),
+        (MlflowException("x failed with error code 413 != 200. Response body: 'y'"), True),
+        (MlflowException("x failed with error code 404 != 200. Response body: 'y'"), False),
+        (MlflowException("x failed with error code 503 != 200. Response body: 'y'"), False),
+        (ConnectionError("refused"), False),
+    ],
+)
+def test_what_is_tried_in_vain(error: Exception, in_vain: bool) -> None:
+    assert is_refusal(error) is in_vain

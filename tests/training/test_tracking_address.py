@@ -62,10 +62,16 @@ def test_a_folder_is_refused_with_what_to_give_instead(tmp_path: Path, folder: s
         ("API request to http://u:p@h/api failed", "API request to http://h/api failed"),
         ("http://token@h", "http://h"),
         ("http://h/a@b", "http://h/a@b"),
+        ("https://host:8443/models@v2", "https://host:8443/models@v2"),
+        ("http://u:p@ss@h:1/x", "http://h:1/x"),
+        ("postgresql://u:p/w@h/runs", "postgresql://h/runs"),
+        ("postgresql://u:p?w#x@h/runs", "postgresql://h/runs"),
+        ("postgresql://h/runs?user=u&password=pw&ssl=1",
+         "postgresql://h/runs?user=u&password=(hidden)&ssl=1"),
         ("sqlite:////tmp/me@home/x.db", "sqlite:////tmp/me@home/x.db"),
         ("someone@example.org", "someone@example.org"),
     ],
-)
+)  # fmt: skip
 def test_only_credentials_are_taken_out(text: str, shown: str) -> None:
     assert without_password(text) == shown
     assert without_keys({"mlflow": [text]}) == {"mlflow": [shown]}

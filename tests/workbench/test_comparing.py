@@ -227,3 +227,19 @@ def test_errors_are_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         make_parser().parse_args(["a", "b", "--bye=domain"])
     assert left.value.code == 2
     assert "Did you mean by?" in capsys.readouterr().err
+
+
+def test_pairs_that_tell_another_story_than_the_figures_are_told(tmp_path: Path) -> None:
+    first = [solved(n, right=n >= 12) for n in range(40)]
+    other = [solved(n, right=n < 12) for n in range(24)]
+    store(tmp_path / "a", "fit", {("val/greedy", 1): first})
+    store(tmp_path / "b", "fit", {("val/greedy", 1): other})
+    found = compare([tmp_path / "a", tmp_path / "b"])
+    accuracy = line(found, "accuracy", "greedy")
+    assert [f.problems for f in accuracy.figures] == [40, 24]
+    assert accuracy.comparisons[0].problems == 24
+    assert accuracy.figures[1].value - accuracy.figures[0].value == pytest.approx(-0.2)
+    assert accuracy.comparisons[0].difference == 0
+    assert any("only the pairs, at the fewest 24" in note for note in found.notes)
+    whole = compare([tmp_path / "a", tmp_path / "a"])
+    assert not any("only the pairs" in note for note in whole.notes)

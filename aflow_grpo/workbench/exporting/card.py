@@ -81,7 +81,7 @@ def model_card(card: Card) -> str:
     title = "LoRA adapter" if card.kind == "adapter" else "model"
     sections = [
         f"---\n{_metadata(card)}\n---",
-        f"# A workflow-writing {title} on {card.base_model}",
+        f"# A workflow-writing {title} on {_cell(card.base_model)}",
         _ABOUT,
         f"## How to use it\n\n{_usage(card)}",
         f"## How it was trained\n\n{_training(card)}",
@@ -201,7 +201,7 @@ def _loading(card: Card, *, four_bits: bool) -> Iterator[str]:
 def _training(card: Card) -> str:
     policy, facts = card.policy, card.facts
     what = str(policy.lora) if policy.lora else "every weight"
-    lines = [f"- trained: {what}, on {card.base_model} in {policy.dtype}"]
+    lines = [f"- trained: {what}, on {_cell(card.base_model)} in {policy.dtype}"]
     if policy.quantization != "none":
         lines[0] += f" ({policy.quantization})"
         if card.kind == "merged":

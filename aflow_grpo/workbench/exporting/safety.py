@@ -13,7 +13,7 @@ import importlib
 import inspect
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 from typing import NamedTuple
 
@@ -26,6 +26,8 @@ _NAMES = frozenset(FORBIDDEN_NAMES) | {
     "input", "compile", "memoryview", "help", "delattr", "license", "credits", "copyright",
 }  # fmt: skip
 _BY_NAME = frozenset({"getattr", "setattr", "hasattr"})
+_REACHERS = frozenset({"attrgetter", "methodcaller", "get_type_hints", "ForwardRef", "get_loop"})
+"""Members that read attributes by their names, run text, or give the event loop."""
 _MODULES = KNOWN_MODULES - {"sys", "inspect", "io", "logging", "traceback", "warnings", "types"}
 _DUNDERS = frozenset(
     {
@@ -33,8 +35,10 @@ _DUNDERS = frozenset(
         "__getitem__", "__iter__", "__str__", "__repr__", "__eq__", "__hash__", "__post_init__",
     }
 )  # fmt: skip
+_IN_TEXTS = _DUNDERS | {"__main__"}
 _INSIDES = re.compile(r"(?:gi|cr|ag|tb|f)_(?:frame|code|back|globals|locals|builtins|await)|mro")
 _REACHING_FORMAT = re.compile(r"\{[^{}]*(?:\._|\[_)")
+_HIDDEN_NAME = re.compile(r"__\w+?__")
 
 
 class Refusal(NamedTuple):
@@ -44,10 +48,17 @@ class Refusal(NamedTuple):
     message: str
 
 
-def refusals(code: str) -> list[Refusal]:
-    """What is refused, by line; the code parses."""
+def refusals(code: str, prompts: Iterable[str] = ()) -> list[Refusal]:
+    """What is refused, by line; the code parses.
+
+    Args:
+        code: The workflow's module.
+        prompts: Its prompts, which its code may use as format texts.
+    """
     tree = ast.parse(code)
     found = [*_hidden(code), *_of_nodes(tree)]
+    if any(map(_REACHING_FORMAT.search, prompts)):
+        found.append(Refusal(1, "a prompt that as a format text reads hidden attributes"))
     return sorted(set(found))
 
 
@@ -61,10 +72,16 @@ def _hidden(code: str) -> Iterator[Refusal]:
 
 def _of_nodes(tree: ast.Module) -> Iterator[Refusal]:
     modules = dict(_modules(tree))
+    called = {id(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
     for node in ast.walk(tree):
         line = getattr(node, "lineno", 1)
         if isinstance(node, ast.Name) and _is_forbidden(node.id):
             yield Refusal(line, f"`{node.id}`")
+        elif isinstance(node, ast.Name) and node.id in _BY_NAME and id(node) not in called:
+            yield Refusal(line, f"`{node.id}` as a value")
+        elif isinstance(node, ast.MatchClass):
+            for name in filter(_is_hidden, node.kwd_attrs):
+                yield Refusal(line, f"the attribute `{name}`")
         elif isinstance(node, ast.Attribute):
             for message in _attribute(node, modules):
                 yield Refusal(line, message)
@@ -73,8 +90,11 @@ def _of_nodes(tree: ast.Module) -> Iterator[Refusal]:
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
             for message in _import(node):
                 yield Refusal(line, message)
-        elif isinstance(node, ast.Constant) and _REACHING_FORMAT.search(str(node.value)):
-            yield Refusal(line, "a format text that reads hidden attributes")
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if _REACHING_FORMAT.search(node.value):
+                yield Refusal(line, "a format text that reads hidden attributes")
+            elif not _IN_TEXTS.issuperset(_HIDDEN_NAME.findall(node.value)):
+                yield Refusal(line, "a text that names a hidden attribute")
 
 
 def _is_forbidden(name: str) -> bool:
@@ -92,11 +112,17 @@ def _attribute(node: ast.Attribute, modules: dict[str, str]) -> Iterator[str]:
     name = node.attr
     owner = node.value.id if isinstance(node.value, ast.Name) else ""
     own = owner in ("self", "cls") and not name.startswith("__")
-    if (name.startswith("_") and name not in _DUNDERS and not own) or _INSIDES.fullmatch(name):
+    if _is_hidden(name) and not (own and name.startswith("_")):
         yield f"the attribute `{name}`"
     module = modules.get(owner, "")
     if module and module.split(".")[0] not in AFLOW_ROOTS and not _is_plain(module, name):
         yield f"`{owner}.{name}`"
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether an attribute of this name leads out of computing."""
+    hidden = name.startswith("_") and name not in _DUNDERS
+    return hidden or name in _REACHERS or _INSIDES.fullmatch(name) is not None
 
 
 def _is_computed(node: ast.Call) -> bool:
@@ -105,13 +131,15 @@ def _is_computed(node: ast.Call) -> bool:
         return False
     name = node.args[1]
     plain = isinstance(name, ast.Constant) and isinstance(name.value, str)
-    return not plain or str(name.value).startswith("_")  # type: ignore[attr-defined]
+    return not plain or _is_hidden(str(name.value))  # type: ignore[attr-defined]
 
 
 def _import(node: ast.Import | ast.ImportFrom) -> Iterator[str]:
     for alias in node.names:
         module = alias.name if isinstance(node, ast.Import) else node.module or ""
         root = module.split(".")[0]
+        if alias.name in _REACHERS:
+            yield f"the import of `{module}.{alias.name}`"
         relative = isinstance(node, ast.ImportFrom) and node.level
         if relative or root in AFLOW_ROOTS or root == "__future__":
             continue

@@ -72,13 +72,14 @@ def workflow_code(workflow: WorkflowClass, code: str, prompts: dict[str, str]) -
         elif not kept:
             edits.append((node, bound or ["pass"]))
     body = _edited(code, edits).strip("\n")
-    if imports_all_prompts(tree):
-        body = all_prompts_code(prompts).rstrip() + "\n\n\n" + body
+    brought = all_prompts_code(prompts) if imports_all_prompts(tree) else ""
+    if brought:
+        body = f"{brought.rstrip()}\n\n\n{body}"
     used = tuple(_used(workflow))
     for spec in used:
         if workflow.reads(spec.name) and spec.name not in workflow.bound_names:
             body = f"{spec.name} = operator.{spec.name}\n\n\n{body}"
-    taken = bound_in(tree.body) | set(workflow.shared_names)
+    taken = bound_in([*tree.body, *ast.parse(brought).body]) | set(workflow.shared_names)
     taken = (taken | {bound for bound, _, _ in imports} | {name}) - _dropped(tree)
     hidden = sorted(taken & set(dir(builtins)))
     if hidden:

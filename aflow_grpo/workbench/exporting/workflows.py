@@ -152,7 +152,7 @@ def _choose(given: str | Path | WorkflowSource, domain: Domain | None) -> _Chose
         told = "; ".join(f"line {f.line or 1}: {f.message}" for f in faults[:3])
         more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
         raise ConfigError(f"{read.name}: no valid workflow: {told}{more}")
-    bad = refusals(_plain_lines(read.source.graph_code))
+    bad = refusals(_plain_lines(read.source.graph_code), read.source.prompts.values())
     if bad:
         told = "; ".join(f"line {each.line}: {each.message}" for each in bad[:3])
         raise ConfigError(

@@ -442,12 +442,40 @@ def test_every_fixed_workflow_becomes_a_file_that_ruff_takes_and_openai_suffices
         "setattr(self, problem, 1)", "random._os.system('ls')", "self.run.__globals__",
         "asyncio.create_subprocess_shell('ls')", "asyncio.subprocess", "x.gi_frame",
         "datetime.sys", "typing.sys", "globals()", "breakpoint()",
+        "operator.attrgetter('a.b')(self)", "operator.methodcaller('x')(self)",
+        "from operator import attrgetter", "x = [getattr][0]", "reduce(getattr, [], self)",
+        "getattr(x, 'gi_frame')", "getattr(operator, 'attrgetter')", "typing.get_type_hints(x)",
+        "typing.ForwardRef('os')", "def f(x: '__import__(1)'): pass", "x = '{0' + '.__globals__}'",
+        "match x: \n  case object(__globals__=y): pass", "x.get_loop()",
     ],
 )  # fmt: skip
 def test_what_leads_out_of_computing_is_refused(line):
     code = f"import asyncio, random, datetime, typing\n{line}\n"
-    (found,) = {each.line for each in refusals(code)}
-    assert found == 2
+    assert {each.line for each in refusals(code)} in ({2}, {3})
+
+
+def test_a_prompt_that_would_read_attributes_as_a_format_text_is_refused():
+    assert refusals("x = 1\n", ["{0.__init__.__globals__[os].environ}"])
+    assert refusals("x = 1\n", ["Say {problem}, then {0} and {}."]) == []
+
+
+@pytest.mark.parametrize("name", ["asyncio", "json", "print"])
+def test_prompts_that_hide_what_the_file_needs_are_refused(name, tmp_path):
+    code = "from prompt import *\n\n" + body(
+        f"found = await self.custom(problem, {name})", "return found['response'], COST"
+    )
+    with pytest.raises(ConfigError, match=f"`{name}`.*Call it otherwise"):
+        export_workflow(WorkflowSource(code, {name: "Solve."}), tmp_path / "solve.py")
+
+
+def test_a_prompt_may_be_called_as_a_definition_of_the_file(tmp_path):
+    code = "from prompt import *\n\n" + body(
+        "found = await self.custom(problem, Executor)", "return found['response'], COST"
+    )
+    exported = export_workflow(WorkflowSource(code, {"Executor": "Solve."}), tmp_path / "solve.py")
+    text = exported.path.read_text()
+    assert "Executor = prompt_custom.Executor" in text
+    assert "class Executor2" in text
 
 
 @pytest.mark.parametrize("module", ["os", "sys", "subprocess", "socket", "importlib", "ctypes"])
