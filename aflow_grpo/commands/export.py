@@ -121,7 +121,12 @@ def _add_workflow_options(parser: VerbParser) -> None:
 
 def _add_common_options(parser: VerbParser) -> None:
     parser.add_argument(
-        "--overwrite", type=bool, default=False, help="Replace an earlier export there."
+        "--overwrite",
+        type=bool,
+        nargs="?",
+        const=True,
+        default=False,
+        help="Replace an earlier export there.",
     )
     parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 

@@ -61,6 +61,8 @@ def make_parser() -> VerbParser:
     parser.add_argument(
         "--overwrite",
         type=bool,
+        nargs="?",
+        const=True,
         default=False,
         help="Replace a file that is no report; a report is always replaced.",
     )

@@ -74,6 +74,8 @@ def make_parser() -> VerbParser:
     parser.add_argument(
         "--rescore_answers",
         type=bool,
+        nargs="?",
+        const=True,
         default=False,
         help="Judge every answer again, also where the scoring settings are the run's own.",
     )
