@@ -128,6 +128,8 @@ class Solver:
         self._journal = journal if llm.journal else None
         self._world: dict[str, Problem] = {}
         self._open: OpenRun | None = None
+        self._spent_usd = 0.0
+        self._answering = 0
         self._guard = OutageGuard(llm.max_unavailable, llm.unavailable_over)
 
     @property
@@ -152,6 +154,7 @@ class Solver:
         """End clients and processes; a later question opens them again."""
         opened, self._open = self._open, None
         if opened is not None:
+            self._spent_usd = opened.budget.spent_usd
             with deferred_interrupt():
                 opened.loop.cancel_all()
                 opened.close()
@@ -200,6 +203,7 @@ class Solver:
 
         most = _AHEAD * self.settings.rollout.rollout.concurrency
         waiting = iter(known)
+        self._answering += 1
         try:
             while batch := list(islice(waiting, _WRITTEN_AT_ONCE)):
                 self._write(batch, samples, begin)
@@ -208,6 +212,7 @@ class Solver:
             while underway:
                 yield self._next(ended, underway)
         finally:
+            self._answering -= 1
             for future in underway:
                 future.cancel()
 
@@ -297,6 +302,12 @@ class Solver:
             return
         before = self._world or _sample()
         new = {p.text: p for p in problems if p.answer.strip() and p.text not in before}
+        if new and self._answering:
+            raise ConfigError(
+                f"problem {next(iter(new.values())).id!r} is new to the simulated executor, which "
+                "would have to start anew while other problems are being answered. `tell` it of "
+                "all problems first."
+            )
         if new:
             self.close()
         self._world = {**before, **new}
@@ -328,6 +339,8 @@ class Solver:
             opened.close()
             raise
         opened.join_run(_RUN, None)
+        if opened.journal is None:  # else the journal knows what was paid before
+            opened.budget.begin(self._spent_usd)
         return opened
 
 

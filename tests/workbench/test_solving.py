@@ -196,6 +196,23 @@ def test_a_spent_budget_ends_it(endpoint: dict[str, Any]) -> None:
         solve(SUM, settings={**endpoint, "llm.budget_usd": 1e-9})
 
 
+def test_the_budget_is_one_budget_however_often_the_simulator_starts_anew() -> None:
+    with Solver(settings={"llm.budget_usd": 0.003}) as solver:
+        with pytest.raises(BudgetSpent, match="are spent"):
+            for n in range(60):
+                solver.solve(f"What is 17 + {n}?", gold=str(17 + n))
+        assert n > 2
+
+
+def test_a_new_problem_while_others_are_being_answered_is_refused_in_words() -> None:
+    with Solver() as solver:
+        answers = solver.solve_many(PROBLEMS[:3])
+        next(answers)
+        with pytest.raises(ConfigError, match="`tell` it of all problems first"):
+            solver.solve("What is 3 + 990?", gold="993")
+        assert len(list(answers)) == 2
+
+
 def test_no_key_and_an_endpoint_that_is_down_are_told_before_anything_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
