@@ -197,9 +197,9 @@ def test_a_spent_budget_ends_it(endpoint: dict[str, Any]) -> None:
 
 
 def test_the_budget_is_one_budget_however_often_the_simulator_starts_anew() -> None:
-    with Solver(settings={"llm.budget_usd": 0.003}) as solver:
+    with Solver(settings={"llm.budget_usd": 0.0015}) as solver:
         with pytest.raises(BudgetSpent, match="are spent"):
-            for n in range(60):
+            for n in range(30):
                 solver.solve(f"What is 17 + {n}?", gold=str(17 + n))
         assert n > 2
 
