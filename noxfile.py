@@ -54,10 +54,8 @@ def check(session: nox.Session) -> None:
 def tests(session: nox.Session) -> None:
     """The tests, on two workers; arguments after -- go to pytest."""
     prepare(session)
-    # A file stays on one worker, so that what its tests share is made once; in the files' order,
-    # whose last ones are short, so that no worker is left waiting for the other.
-    two = ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
-    arguments = session.posargs or [*two, "-m", "not slow"]
+    # A file stays on one worker, so that what its tests share is made once.
+    arguments = session.posargs or ["-n", "2", "--dist", "loadfile", "-m", "not slow"]
     run(session, "pytest", *arguments, env={"HF_HUB_OFFLINE": "1"})
 
 

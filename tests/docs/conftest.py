@@ -8,7 +8,8 @@ from doc_blocks import Block
 from doc_world import World, Zygote
 
 
-@pytest.fixture(scope="session")
+# Not for the whole session: tests of the sandbox look at the memory of every child process.
+@pytest.fixture(scope="module")
 def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     """What runs commands and Python blocks."""
     # Not a deep folder: the path of a socket has 108 characters at most.
@@ -17,7 +18,7 @@ def zygote(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zygote]:
     made.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def finished_run(zygote: Zygote, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run of the README's first command, in short."""
     folder = tmp_path_factory.mktemp("first")
