@@ -1,0 +1,203 @@
+"""What an experiment consists of, as its YAML file says it.
+
+An arm is what is compared: settings on top of the experiment's, trained or not. A replicate is one
+repetition: a seed, and the world that it takes place in. `{seed}`, `{world}` and `{replicate}` in
+any text stand for the replicate's numbers, `{wordings}` for those of the problems that may be
+judged on in that kind of world. Not here: running it (`running`).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from aflow_grpo.errors import ConfigError
+
+__all__ = ["Arm", "Experiment", "Replicate", "WorldKind", "read_experiment"]
+
+WorldKind = Literal["sealed", "development"]
+_KINDS: tuple[WorldKind, ...] = ("sealed", "development")
+_WORDINGS: Mapping[WorldKind, str] = {"sealed": "sealed", "development": "held"}
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One thing that is compared."""
+
+    name: str
+    train: bool = True
+    """False judges the policy as it is before any training."""
+    configs: tuple[str, ...] = ()
+    """YAML layers over the experiment's."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Single settings above all files."""
+    policies: tuple[str, ...] = ()
+    """Folders of warm starts to begin from, in place of the settings' model; each is a further
+    repetition of every replicate. A folder that is missing is made by `warmstart`."""
+    warm_start: Mapping[str, Any] = field(default_factory=dict)
+    """Options of `warmstart` for missing folders, `{seed}` being the folder's place."""
+    kills: tuple[int, ...] = ()
+    """`kill -9` once so many iterations are complete, then resume."""
+    of: str = ""
+    """Judge the policies that this arm trained, under this arm's settings, and train none."""
+    replicates: int | None = None
+    """Only the first so many of the experiment's."""
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """One repetition of every arm."""
+
+    number: int
+    """From 0."""
+    seed: int
+    world: int
+    kind: WorldKind
+
+    def fill(self, value: Any) -> Any:
+        """`value` with what `{seed}`, `{world}`, `{replicate}` and `{wordings}` stand for.
+
+        A text that is nothing but one of these becomes a number.
+        """
+        if isinstance(value, Mapping):
+            return {key: self.fill(part) for key, part in value.items()}
+        if isinstance(value, list | tuple):
+            return [self.fill(part) for part in value]
+        if not isinstance(value, str):
+            return value
+        names: dict[str, int | str] = {"seed": self.seed, "world": self.world}
+        names |= {"replicate": self.number, "wordings": _WORDINGS[self.kind]}
+        for name, meant in names.items():
+            if value == f"{{{name}}}":
+                return meant
+            value = value.replace(f"{{{name}}}", str(meant))
+        return value
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question and how it is answered."""
+
+    name: str
+    question: str
+    analysis: str = "arms"
+    """Which table is made of the rows: `arms`, or a special one by name."""
+    configs: tuple[str, ...] = ()
+    """YAML layers of every arm."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Single settings of every arm, above all files of the experiment."""
+    arms: tuple[Arm, ...] = ()
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    """Name of a set -> settings under which `validate` judges every arm on it."""
+    worlds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    """`sealed`, `development`: the worlds' numbers; a replicate takes the one at its place."""
+    replicates: int = 3
+    reference: str = ""
+    """The arm that the others are compared with."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """What a special analysis wants to know."""
+    short: Mapping[str, Any] = field(default_factory=dict)
+    """What differs in the short version: `replicates`, `settings`, `arms` (names), `options`."""
+
+    def shortened(self) -> Experiment:
+        """The version that a test runs: every part once, nothing of the size of evidence."""
+        short = dict(self.short)
+        kept = short.get("arms")
+        changed = {f.name: getattr(self, f.name) for f in fields(self)}
+        changed["replicates"] = int(short.get("replicates", 1))
+        changed["settings"] = {**self.settings, **short.get("settings", {})}
+        changed["options"] = {**self.options, **short.get("options", {})}
+        changed["judge"] = {
+            name: {**rest, **short.get("judge", {})} for name, rest in self.judge.items()
+        }
+        if kept is not None:
+            changed["arms"] = tuple(arm for arm in self.arms if arm.name in kept)
+        return Experiment(**changed)
+
+    def replicates_in(self, kind: WorldKind) -> list[Replicate]:
+        """The replicates, each in its world.
+
+        Raises:
+            ConfigError: There are fewer worlds of that kind than replicates.
+        """
+        worlds = self.worlds.get(kind, ())
+        if len(worlds) < self.replicates:
+            raise ConfigError(
+                f"{self.name}: worlds.{kind} has {len(worlds)} numbers for {self.replicates} "
+                "replicates, expected one for each."
+            )
+        return [Replicate(n, n, worlds[n], kind) for n in range(self.replicates)]
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name.
+
+        Raises:
+            ConfigError: There is none.
+        """
+        for arm in self.arms:
+            if arm.name == name:
+                return arm
+        raise ConfigError(
+            f"{self.name}: there is no arm {name!r}, expected one of "
+            f"{', '.join(arm.name for arm in self.arms)}."
+        )
+
+
+def read_experiment(path: Path) -> Experiment:
+    """An experiment from its file, or from the folder that holds `experiment.yaml`.
+
+    Raises:
+        ConfigError: It cannot be read, or says something unknown.
+    """
+    file = path / "experiment.yaml" if path.is_dir() else path
+    try:
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: no experiment to read ({error.strerror}); expected a folder such as "
+            "experiments/direct_execution, or its experiment.yaml."
+        ) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"{file}: not readable as YAML ({str(error).splitlines()[0]})."
+        ) from error
+    if not isinstance(told, dict):
+        raise ConfigError(f"{file}: expected keys such as question and arms.")
+    told.setdefault("name", file.resolve().parent.name)
+    known = [f.name for f in fields(Experiment)]
+    _refuse_unknown(told, known, str(file))
+    arms = []
+    for name, given in (told.pop("arms", None) or {}).items():
+        given = given or {}
+        _refuse_unknown(given, [f.name for f in fields(Arm)], f"{file}: arms.{name}")
+        arms.append(Arm(name=name, **_tuples(given, ("configs", "policies", "kills"))))
+    worlds = {kind: tuple(numbers) for kind, numbers in (told.pop("worlds", None) or {}).items()}
+    _refuse_unknown(worlds, _KINDS, f"{file}: worlds")
+    experiment = Experiment(**_tuples(told, ("configs",)), arms=tuple(arms), worlds=worlds)
+    _check(experiment)
+    return experiment
+
+
+def _check(experiment: Experiment) -> None:
+    if experiment.reference and experiment.arms:
+        experiment.arm(experiment.reference)
+    for arm in experiment.arms:
+        if arm.of:
+            experiment.arm(arm.of)
+
+
+def _tuples(given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:
+    return {key: tuple(value) if key in keys else value for key, value in given.items()}
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in given:
+        if key not in known:
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{where}: unknown key {key!r}, expected {', '.join(known)}.{hint}")

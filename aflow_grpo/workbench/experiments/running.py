@@ -1,0 +1,293 @@
+"""The runs of an experiment, made by the command line in processes of their own, as by a user.
+
+Each cell (an arm in a replicate) has a folder: `fit/` holds the training run, `judge-SET/` one
+evaluation each. What is done is kept and not done again, so an experiment that was stopped goes on.
+The settings of a cell are in its `cell.yaml`. Not here: what is compared (`plan`), the tables.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from aflow_grpo.errors import AFlowError, ConfigError
+from aflow_grpo.llm.journal_files import journal_path
+from aflow_grpo.whole_file import WholeFile
+from aflow_grpo.workbench.executor_settings import config_path, nested
+from aflow_grpo.workbench.experiments.plan import Arm, Experiment, Replicate
+from aflow_grpo.workbench.experiments.rows import Row, evaluation_rows, read_rows, write_rows
+
+__all__ = ["Cell", "ExperimentFailed", "Workshop", "cells_of", "make_cell"]
+
+_POLL_S = 0.2
+_DONE = "done.json"
+_ROWS = "rows.jsonl"
+_TAIL = 2000
+_REPETITIONS_PER_POLICY = 100
+"""Repetitions are numbered by warm start, then by replicate."""
+
+
+class ExperimentFailed(AFlowError):
+    """A run of an experiment ended with an error."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An arm in a replicate, from one warm start."""
+
+    arm: Arm
+    replicate: Replicate
+    policy: str = ""
+    """Folder of the warm start; empty for the settings' own model."""
+    policy_at: int = 0
+
+    @property
+    def repetition(self) -> int:
+        """Names the replicate and the warm start in rows."""
+        return self.policy_at * _REPETITIONS_PER_POLICY + self.replicate.number
+
+    @property
+    def name(self) -> str:
+        """Of its folder."""
+        return f"{self.arm.name}-{self.repetition}"
+
+    def trained_by(self, arm: Arm) -> Cell:
+        """The same repetition of another arm."""
+        return Cell(arm, self.replicate, self.policy, self.policy_at)
+
+
+def cells_of(experiment: Experiment, replicates: Sequence[Replicate]) -> list[Cell]:
+    """Every cell; an arm that judges another's policies comes after it, at the end."""
+    cells = [
+        Cell(arm, replicate, policy, at)
+        for replicate in replicates
+        for arm in experiment.arms
+        if arm.replicates is None or replicate.number < arm.replicates
+        for at, policy in enumerate(arm.policies or ("",))
+    ]
+    return sorted(cells, key=lambda cell: bool(cell.arm.of))
+
+
+@dataclass
+class Workshop:
+    """Where an experiment's cells are made.
+
+    Attributes:
+        experiment: What is made.
+        root: Folder of all cells.
+        tell: Is told what begins and ends.
+    """
+
+    experiment: Experiment
+    root: Path
+    tell: Any = print
+    _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _stopped: bool = False
+
+    def make(self, cells: Sequence[Cell], workers: int) -> list[Row]:
+        """Make all cells, so many at a time, and return their rows in the cells' order.
+
+        Raises:
+            ExperimentFailed: A run ended with an error; what is done is kept.
+        """
+        for cell in cells:
+            self.prepare(cell)
+        rows: list[Row] = []
+        with ThreadPoolExecutor(max_workers=workers) as pool:
+            try:
+                for later in (False, True):  # arms that judge others' policies need these
+                    wave = [cell for cell in cells if bool(cell.arm.of) is later]
+                    for found in pool.map(self.rows_of, wave):
+                        rows += found
+            except BaseException:
+                self.stop()
+                pool.shutdown(cancel_futures=True)
+                raise
+        return rows
+
+    def prepare(self, cell: Cell) -> None:
+        """Make the cell's warm start, where its folder is missing."""
+        arm = cell.arm
+        folder = Path(cell.policy) if cell.policy else None
+        if folder is None or (folder / "model.safetensors").is_file():
+            return
+        options = [
+            f"--recipe.{key}={str(value).replace('{seed}', str(cell.policy_at))}"
+            for key, value in arm.warm_start.items()
+        ]
+        self.run(["warmstart", f"--output_dir={folder}", *options], folder, f"warm start {folder}")
+
+    def rows_of(self, cell: Cell) -> list[Row]:
+        """The rows of a cell, which is made where it is not there yet."""
+        return make_cell(self, cell)
+
+    def run(self, arguments: Sequence[str], folder: Path, what: str) -> float:
+        """Run a verb to its end; returns its CPU seconds, children included.
+
+        Raises:
+            ExperimentFailed: It ended with an error.
+        """
+        process, log = self.start(arguments, folder)
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        self._ended(process)
+        if process.returncode != 0:
+            tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
+            raise ExperimentFailed(
+                f"{what}: `aflow-grpo {' '.join(arguments)}` ended with code "
+                f"{process.returncode}. The end of {log}:\n{tail}"
+            )
+        return used.ru_utime + used.ru_stime
+
+    def start(self, arguments: Sequence[str], folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
+        """Start a verb, its output in `log.txt` of `folder`."""
+        folder.mkdir(parents=True, exist_ok=True)
+        log = folder / "log.txt"
+        with self._lock:
+            if self._stopped:
+                raise ExperimentFailed("the experiment was stopped")
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "aflow_grpo", *arguments, "--quiet"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                )
+            self._processes.add(process)
+        return process, log
+
+    def stop(self) -> None:
+        """End what runs; nothing more is started."""
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                with contextlib.suppress(ProcessLookupError):
+                    process.send_signal(signal.SIGTERM)
+
+    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+        with self._lock:
+            self._processes.discard(process)
+
+    def kill_at(self, process: subprocess.Popen[bytes], folder: Path, iteration: int) -> None:
+        """`kill -9` once the run in `folder` has stored so many iterations; then wait."""
+        while process.poll() is None:
+            if _stored_iterations(folder) >= iteration:
+                process.kill()
+                break
+            time.sleep(_POLL_S)
+        process.wait()
+        self._ended(process)
+
+
+def make_cell(workshop: Workshop, cell: Cell) -> list[Row]:
+    """Train and judge one cell, as far as that is not done, and return its rows."""
+    folder = workshop.root / cell.name
+    experiment = workshop.experiment
+    configs = [str(config_path(p)) for p in (*experiment.configs, *cell.arm.configs)]
+    checkpoint: list[str] = []
+    settings = _settings(workshop, cell)
+    if cell.arm.of:
+        trained = cell.trained_by(experiment.arm(cell.arm.of))
+        path = workshop.root / trained.name / "fit" / "checkpoints" / "last.ckpt"
+        checkpoint = [f"--ckpt_path={path}"]
+    elif cell.arm.train:
+        fit = folder / "fit"
+        _once(workshop, cell, "fit", configs, settings, [], fit)
+        checkpoint = [f"--ckpt_path={fit / 'checkpoints' / 'last.ckpt'}"]
+    rows: list[Row] = []
+    for name, told in experiment.judge.items():
+        judge = folder / f"judge-{name}"
+        on_set = {**settings, **cell.replicate.fill(dict(told))}
+        _once(workshop, cell, "validate", configs, on_set, checkpoint, judge)
+        kept = judge / _ROWS
+        if not kept.is_file():
+            write_rows(kept, evaluation_rows(judge, cell.arm.name, cell.repetition, name))
+        rows += read_rows([kept])
+    return rows
+
+
+def _settings(workshop: Workshop, cell: Cell) -> dict[str, Any]:
+    experiment = workshop.experiment
+    settings = {**experiment.settings, **cell.arm.settings}
+    if cell.policy:
+        settings["model.policy.init_args.model"] = str(Path(cell.policy).resolve())
+    settings.setdefault("seed_everything", "{seed}")
+    settings.setdefault("mlflow.experiment", f"experiment/{experiment.name}")
+    filled: dict[str, Any] = cell.replicate.fill(settings)
+    return filled
+
+
+def _once(
+    workshop: Workshop,
+    cell: Cell,
+    verb: str,
+    configs: Sequence[str],
+    settings: Mapping[str, Any],
+    more: Sequence[str],
+    folder: Path,
+) -> None:
+    """Run a verb in `folder` unless it is done; a run that was stopped is continued."""
+    told = {**settings, "trainer.default_root_dir": str(folder.resolve())}
+    told["mlflow.run_name"] = f"{cell.name} {folder.name}"
+    text = yaml.safe_dump(nested(told), sort_keys=True)
+    done, file = folder / _DONE, folder / "cell.yaml"
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{folder}: made with other settings than the experiment has now. Give another "
+            "--output, or remove that folder."
+        )
+    if done.is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
+    layers = [f"--config={path}" for path in (*configs, file)]
+    arguments = [verb, *layers, *more]
+    what = f"{cell.name}: {folder.name}"
+    workshop.tell(f"{what} begins")
+    started, cpu_s = time.monotonic(), 0.0
+    resume = ["--ckpt_path=last"] if verb == "fit" else []
+    if verb == "fit":
+        for iteration in cell.arm.kills:
+            if _stored_iterations(folder) < iteration:
+                begun = (folder / "checkpoints" / "last.ckpt").is_file()
+                process, _ = workshop.start([*arguments, *(resume if begun else [])], folder)
+                workshop.kill_at(process, folder, iteration)
+    if (folder / "checkpoints" / "last.ckpt").is_file():
+        arguments += resume
+    cpu_s += workshop.run(arguments, folder, what)
+    seconds = time.monotonic() - started
+    whole = WholeFile.at(done)
+    whole.part.write_text(json.dumps({"seconds": round(seconds, 1), "cpu_s": round(cpu_s, 1)}))
+    whole.keep()
+    workshop.tell(f"{what} ended after {seconds:.0f} s")
+
+
+def _stored_iterations(folder: Path) -> int:
+    """The last training iteration in the journal; 0 where there is none."""
+    path = journal_path(folder)
+    if not path.is_file():
+        return 0
+    try:
+        uri = f"file:{path}?mode=ro"
+        with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=5)) as journal:
+            (last,) = journal.execute(
+                "SELECT max(step) FROM rollouts WHERE part = 'train'"
+            ).fetchone()
+    except sqlite3.Error:  # it is being made
+        return 0
+    return int(last or 0)
