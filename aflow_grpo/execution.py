@@ -16,7 +16,7 @@ import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Literal
 
 from aflow_grpo.errors import ConfigError, Unavailable, rollout_fault
 from aflow_grpo.llm.client import ExecutorClient
@@ -38,6 +38,7 @@ from aflow_grpo.records import (
 )
 from aflow_grpo.sandbox.pool import Sandbox
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
+from aflow_grpo.workflow.frozen_prompts import FrozenPrompts
 from aflow_grpo.workflow.interpreter import Interpreter, Outcome
 from aflow_grpo.workflow.library import fallback_workflow
 from aflow_grpo.workflow.limits import InterpreterLimits
@@ -51,12 +52,16 @@ _LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ExecutionSettings:
-    """Clocks of one execution."""
+    """Clocks of one execution, and whose prompts its operators get."""
 
     timeout_s: float = 180.0
     """Wall-clock limit of the policy's own workflow, executor calls included."""
     total_timeout_s: float = 300.0
     """Wall-clock limit of the workflow and its fallback together."""
+    operator_prompts: Literal["own", "frozen"] = "own"
+    """`own`: operators get the instructions that the workflow gives them. `frozen`: they keep their
+    built-in ones, whatever the workflow says in `prompts` and in texts of its code; Custom gets a
+    fixed one. What is validated, rewarded and stored is the workflow as written either way."""
 
     def __post_init__(self) -> None:
         if not 0 < self.timeout_s <= self.total_timeout_s:
@@ -114,11 +119,20 @@ def inspect_completion(
 
 
 class _Recorder:
-    """Runs the operator calls of one workflow and keeps their records in the order of the calls."""
+    """Runs the operator calls of one workflow and keeps their records in the order of the calls.
 
-    def __init__(self, session: LLMSession, operators: Mapping[str, Operator]) -> None:
+    With `frozen`, calls are made, and recorded, without the workflow's own instructions.
+    """
+
+    def __init__(
+        self,
+        session: LLMSession,
+        operators: Mapping[str, Operator],
+        frozen: FrozenPrompts | None,
+    ) -> None:
         self._session = session
         self._operators = operators
+        self._frozen = frozen
         self._calls: dict[int, OperatorCall] = {}
 
     @property
@@ -132,6 +146,8 @@ class _Recorder:
     async def __call__(
         self, index: int, attribute: str, arguments: Mapping[str, Any]
     ) -> Mapping[str, Any]:
+        if self._frozen is not None:
+            arguments = self._frozen.arguments(attribute, arguments)
         call = await run_operator(index, attribute, arguments, self._session, self._operators)
         self._calls[index] = call
         if call.fault_kind is not None:
@@ -146,7 +162,7 @@ class WorkflowExecutor:
         client: The executor's tiers.
         interpreter: Runs the graph code.
         sandbox: Runs what the Programmer and Test operators need to run.
-        settings: Clocks.
+        settings: Clocks, and whose prompts count.
         operators: The operators that exist; None for the ten.
     """
 
@@ -194,7 +210,8 @@ class WorkflowExecutor:
         started = time.perf_counter()
         checked = self.inspect(completion, problem)
         if checked.status is Status.OK and checked.source is not None:
-            execution = await self.run(checked.source, problem, seed=seed)
+            frozen = self._settings.operator_prompts == "frozen"
+            execution = await self.run(checked.source, problem, seed=seed, frozen=frozen)
             execution = replace(execution, findings=checked.findings)  # warnings
         else:
             execution = checked
@@ -222,18 +239,23 @@ class WorkflowExecutor:
         *,
         seed: int,
         timeout_s: float | None = None,
+        frozen: bool = False,
     ) -> Execution:
-        """Run a valid workflow within `timeout_s` (default: the setting)."""
+        """Run a valid workflow within `timeout_s` (default: the setting).
+
+        With `frozen`, its own prompts reach no operator; the record has them all the same.
+        """
         require_visible(problem)
         session = self._client.session(seed)
         operators = self._operators.build(sandbox=self._sandbox, problem=problem)
-        recorder = _Recorder(session, operators)
+        prompts = FrozenPrompts(source, problem.domain) if frozen else None
+        recorder = _Recorder(session, operators, prompts)
         limit_s = self._settings.timeout_s if timeout_s is None else max(timeout_s, 0.0)
         clock = asyncio.timeout(limit_s)
         try:
             async with clock:
                 outcome = await self._interpreter.run(
-                    source,
+                    source if prompts is None else prompts.source,
                     problem=problem.text,
                     entry_point=problem.entry_point,
                     call_operator=recorder,

@@ -6,7 +6,8 @@ argument that the operator does not have, and a forgotten cost. The tiny policy'
 that: each habit is independent of the operator sequence, and the first two are what the policy
 writes *most often*, so greedy decoding fails too and learning has something to show.
 
-`strip.py` repairs them again. Not covered: broken JSON and syntax errors, which no data holds; the
+`strip.py` repairs them again. `name_flaws` has another family, which the shipped policy never saw.
+Not covered: broken JSON and syntax errors, which no data holds; the
 policy makes them by itself, if it is trained too briefly.
 """
 
@@ -27,7 +28,7 @@ COST = "self.llm.get_usage_summary()['total_cost']"
 
 
 class Flaw(StrEnum):
-    """A habit of the untrained policy."""
+    """What can be wrong with a synthetic workflow: the four habits, and two that are no habits."""
 
     SIGNATURE = "signature"
     """`__call__` takes other arguments than (self, problem[, entry_point])."""
@@ -37,6 +38,10 @@ class Flaw(StrEnum):
     """An operator is called that the domain may not use."""
     COST = "cost"
     """The answer is returned without the cost."""
+    UNDEFINED = "undefined"
+    """A prompt is used that nothing defines (`name_flaws`)."""
+    KEY = "key"
+    """An operator's result is read by a key that it does not have (`name_flaws`)."""
 
 
 @dataclass(frozen=True)

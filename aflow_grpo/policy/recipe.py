@@ -6,10 +6,14 @@ Not here: the making (`warmstart`, `supervised`, `tiny`).
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from aflow_grpo.errors import ConfigError
 
-__all__ = ["SupervisedSettings", "TinyShape", "WarmStartSettings"]
+__all__ = ["FlawFamily", "SupervisedSettings", "TinyShape", "WarmStartSettings"]
+
+FlawFamily = Literal["habits", "undefined_names"]
+"""What most synthetic workflows fail by (`flaws`, `name_flaws`)."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,9 @@ class WarmStartSettings(SupervisedSettings):
     """Share of training prompts with a text unlike the problems': longer, of unknown words."""
     fresh_problems: int = 1000
     """Generated problems that are trained on besides the shipped ones."""
+    flaws: FlawFamily = "habits"
+    """What most of its workflows fail by: wrong signatures, arguments, operators and a forgotten
+    cost, or prompts that nothing defines and keys that a result does not have."""
     shape: TinyShape = field(default_factory=TinyShape)
 
     def __post_init__(self) -> None:

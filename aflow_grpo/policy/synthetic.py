@@ -13,6 +13,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from aflow_grpo.policy.flaws import FLAW_RATES, Flaw, write_code
+from aflow_grpo.policy.name_flaws import with_name_flaws
+from aflow_grpo.policy.recipe import FlawFamily
 from aflow_grpo.policy.structures import draft_workflow
 from aflow_grpo.records import Domain, VisibleProblem
 from aflow_grpo.workflow.policy_prompt import compact_prompt
@@ -42,23 +44,31 @@ class SyntheticPair:
 
 
 def synthetic_workflow(
-    domain: Domain, rng: random.Random, *, flawed: bool = True
+    domain: Domain, rng: random.Random, *, flaws: FlawFamily | None = "habits"
 ) -> SyntheticWorkflow:
     """A random workflow for `domain`.
 
     Args:
         domain: Decides the operators to choose from.
         rng: All choices come from it.
-        flawed: Put in flaws at the domain's `FLAW_RATES`; without them it is always valid.
+        flaws: The family of flaws that is put in at its rates; without one it is always valid.
     """
     draft = draft_workflow(domain, rng)
-    written = write_code(draft, domain, rng, FLAW_RATES[domain] if flawed else None)
+    drawn: frozenset[Flaw] = frozenset()
+    if flaws == "undefined_names":
+        draft, drawn = with_name_flaws(draft, domain, rng)
+    written = write_code(draft, domain, rng, FLAW_RATES[domain] if flaws == "habits" else None)
     text = json.dumps({"prompts": dict(draft.prompts), "graph_code": written.code})
-    return SyntheticWorkflow(text, domain, written.flaws)
+    return SyntheticWorkflow(text, domain, written.flaws | drawn)
 
 
 def synthetic_pairs(
-    problems: Sequence[VisibleProblem], count: int, seed: int, *, foreign_share: float = 0.0
+    problems: Sequence[VisibleProblem],
+    count: int,
+    seed: int,
+    *,
+    foreign_share: float = 0.0,
+    flaws: FlawFamily = "habits",
 ) -> Iterator[SyntheticPair]:
     """`count` pairs: problems drawn at random, each time with a fresh workflow.
 
@@ -69,13 +79,14 @@ def synthetic_pairs(
         foreign_share: Share of pairs whose problem gets a text unlike all the others: of any
             length up to that of real problems, in words that do not exist. Without them, a policy
             trained on short problems in few words falls apart on the first long one.
+        flaws: What most of the workflows fail by.
     """
     rng = random.Random(seed)
     for _ in range(count):
         problem = problems[rng.randrange(len(problems))]
         if rng.random() < foreign_share:
             problem = _foreign(problem, problems, rng)
-        workflow = synthetic_workflow(problem.domain, rng)
+        workflow = synthetic_workflow(problem.domain, rng, flaws=flaws)
         yield SyntheticPair(compact_prompt(problem), workflow.text)
 
 

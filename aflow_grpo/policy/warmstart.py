@@ -156,7 +156,7 @@ def _make_tokenizer(
     settings: WarmStartSettings, problems: Sequence[VisibleProblem]
 ) -> Qwen2Tokenizer:
     seed = derive_seed("warmstart", "tokenizer", settings.seed)
-    pairs = synthetic_pairs(problems, settings.tokenizer_pairs, seed)
+    pairs = synthetic_pairs(problems, settings.tokenizer_pairs, seed, flaws=settings.flaws)
     return train_tokenizer(
         (text for pair in pairs for text in (pair.prompt, pair.completion)),
         vocab_size=settings.vocab_size,
@@ -171,7 +171,10 @@ def _encode(
     """Token ids of all training pairs, prompt and completion encoded apart as in sampling."""
     seed = derive_seed("warmstart", "pairs", settings.seed)
     count = settings.steps * settings.batch_size
-    pairs = list(synthetic_pairs(problems, count, seed, foreign_share=settings.foreign_share))
+    drawn = synthetic_pairs(
+        problems, count, seed, foreign_share=settings.foreign_share, flaws=settings.flaws
+    )
+    pairs = list(drawn)
     prompts = tokenizer([pair.prompt for pair in pairs], add_special_tokens=False)["input_ids"]
     completions = tokenizer([pair.completion for pair in pairs], add_special_tokens=False)
     return [

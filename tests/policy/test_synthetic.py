@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 from collections import Counter
@@ -9,13 +10,14 @@ from collections import Counter
 import pytest
 
 from aflow_grpo.policy.flaws import FLAW_RATES, Flaw
+from aflow_grpo.policy.name_flaws import NAME_FLAW_RATES
 from aflow_grpo.policy.strip import strip_flaws
 from aflow_grpo.policy.synthetic import synthetic_pairs, synthetic_workflow
 from aflow_grpo.policy.validity import Sample, faults_of, operator_sequence
 from aflow_grpo.records import DOMAINS, Domain, FaultKind, VisibleProblem
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.policy_prompt import compact_prompt
-from aflow_grpo.workflow.validate import validate
+from aflow_grpo.workflow.validate import rejections, validate
 
 HEAD = "class Workflow:\n    async def __call__(self, problem, entry_point=None):\n        "
 COST = "self.llm.get_usage_summary()['total_cost']"
@@ -33,7 +35,7 @@ def code_of(text: str) -> str:
 def test_without_flaws_every_workflow_is_valid(domain: Domain) -> None:
     rng = random.Random(1)
     for _ in range(300):
-        workflow = synthetic_workflow(domain, rng, flawed=False)
+        workflow = synthetic_workflow(domain, rng, flaws=None)
         assert not faults_of(Sample(domain, workflow.text, True)), workflow.text
 
 
@@ -77,10 +79,53 @@ def test_flaws_come_at_their_rates_and_leave_a_tenth_valid(domain: Domain) -> No
     rates = FLAW_RATES[domain]
     assert rates.valid == pytest.approx(0.105, abs=0.005)
     assert 1 - (1 - rates.argument) * (1 - rates.forbidden) == pytest.approx(0.58, abs=0.005)
-    for flaw in Flaw:
+    for flaw in (Flaw.SIGNATURE, Flaw.ARGUMENT, Flaw.FORBIDDEN, Flaw.COST):
         share = sum(flaw in flaws for flaws in drawn) / len(drawn)
         assert share == pytest.approx(getattr(rates, flaw.value), abs=0.03)
     assert sum(not flaws for flaws in drawn) / len(drawn) == pytest.approx(rates.valid, abs=0.02)
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_undefined_names_are_the_mode_and_all_that_the_validator_finds(domain: Domain) -> None:
+    rng = random.Random(4)
+    drawn = [synthetic_workflow(domain, rng, flaws="undefined_names") for _ in range(500)]
+    for flaw, rate in NAME_FLAW_RATES.items():
+        share = sum(flaw in workflow.flaws for workflow in drawn) / len(drawn)
+        assert share == pytest.approx(rate, abs=0.06)
+    assert set(NAME_FLAW_RATES) == set().union(*(workflow.flaws for workflow in drawn))
+    found = [faults_of(Sample(domain, workflow.text, True)) for workflow in drawn]
+    for workflow, faults in zip(drawn, found, strict=True):
+        assert bool(faults) == bool(workflow.flaws), workflow.text
+        assert faults <= {FaultKind.UNDEFINED_NAME, FaultKind.UNKNOWN_PROMPT}, workflow.text
+    assert sum(not faults for faults in found) / len(found) == pytest.approx(0.105, abs=0.035)
+    codes = [code_of(workflow.text) for workflow in drawn]
+    bare = sum("_PROMPT" in code and "prompt_custom." not in code for code in codes)
+    assert bare / len(codes) > 0.5, "one form of the flaw is commoner than the right call"
+
+
+@pytest.mark.parametrize("domain", DOMAINS)
+def test_each_name_flaw_alone_is_found(domain: Domain) -> None:
+    rng = random.Random(5)
+    drawn = [synthetic_workflow(domain, rng, flaws="undefined_names") for _ in range(150)]
+    for flaw in NAME_FLAW_RATES:
+        alone = [workflow for workflow in drawn if workflow.flaws == {flaw}]
+        assert len(alone) > 15
+        for workflow in alone:
+            source = parse_completion(workflow.text).source
+            assert source is not None
+            rules = {finding.rule for finding in rejections(validate(source, domain))}
+            wanted = {"unknown-key"} if flaw is Flaw.KEY else {"undefined-name", "undefined-prompt"}
+            assert rules & wanted and rules <= wanted, (rules, workflow.text)
+
+
+def test_the_habits_draws_are_those_that_the_shipped_policy_was_trained_on() -> None:
+    problems = [
+        VisibleProblem(f"p{i}", "sample", d, f"{i} + 1?") for i in range(9) for d in DOMAINS
+    ]
+    content = hashlib.sha256()
+    for pair in synthetic_pairs(problems, 500, seed=3, foreign_share=0.12):
+        content.update(f"{pair.prompt}\0{pair.completion}\0".encode())
+    assert content.hexdigest() == "7d3257612ce7872d34350760ac41b22c066087ba77f3a9d2a8afe67869ac0c29"
 
 
 @pytest.mark.parametrize("domain", DOMAINS)
@@ -97,7 +142,7 @@ def test_no_right_signature_is_as_common_as_the_wrong_one(domain: Domain) -> Non
 @pytest.mark.parametrize("domain", DOMAINS)
 def test_valid_workflows_have_many_structures_and_modest_length(domain: Domain) -> None:
     rng = random.Random(6)
-    texts = [synthetic_workflow(domain, rng, flawed=False).text for _ in range(1000)]
+    texts = [synthetic_workflow(domain, rng, flaws=None).text for _ in range(1000)]
     sequences = Counter(operator_sequence(text) for text in texts)
     assert len(sequences) >= 25
     assert max(sequences.values()) < 350
@@ -148,7 +193,7 @@ def test_stripping_flaws_makes_every_flawed_workflow_valid(domain: Domain) -> No
 def test_stripping_a_valid_workflow_keeps_its_operators(domain: Domain) -> None:
     rng = random.Random(9)
     for _ in range(100):
-        text = synthetic_workflow(domain, rng, flawed=False).text
+        text = synthetic_workflow(domain, rng, flaws=None).text
         stripped = strip_flaws(text, domain)
         assert operator_sequence(stripped) == operator_sequence(text)
         assert json.loads(stripped)["prompts"] == json.loads(text)["prompts"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -56,6 +57,17 @@ def test_another_seed_gives_other_weights(tmp_path: Path) -> None:
     assert first.weights_sha256 != second.weights_sha256
 
 
+def test_another_family_of_flaws_is_learnt_and_named_in_the_recipe(tmp_path: Path) -> None:
+    other = dataclasses.replace(SHORT, steps=2, flaws="undefined_names")
+    first = warm_start(other, tmp_path / "a", problems=PROBLEMS, validation=[])
+    habits = dataclasses.replace(other, flaws="habits")
+    second = warm_start(habits, tmp_path / "b", problems=PROBLEMS, validation=[])
+    assert first.weights_sha256 != second.weights_sha256
+    told = [json.loads((tmp_path / run / "recipe.json").read_text("utf-8")) for run in "ab"]
+    assert [recipe["settings"]["flaws"] for recipe in told] == ["undefined_names", "habits"]
+    assert told[0]["tokenizer_sha256"] != told[1]["tokenizer_sha256"]
+
+
 def test_the_loss_falls_and_every_step_is_reported(tmp_path: Path) -> None:
     seen: list[tuple[int, float]] = []
     settings = dataclasses.replace(SHORT, steps=40, learning_rate=1e-2)
@@ -104,16 +116,16 @@ def test_the_recipe_names_what_made_the_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "message"),
+    ("wrong", "message"),
     [
-        ("steps", 0, "steps is 0; expected at least 1"),
-        ("batch_size", -1, "batch_size is -1"),
-        ("vocab_size", 256, "vocab_size is 256; expected at least 300"),
+        ({"steps": 0}, "steps is 0; expected at least 1"),
+        ({"batch_size": -1}, "batch_size is -1"),
+        ({"vocab_size": 256}, "vocab_size is 256; expected at least 300"),
     ],
 )
-def test_impossible_settings_are_refused_by_name(field: str, value: int, message: str) -> None:
+def test_impossible_settings_are_refused_by_name(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        dataclasses.replace(SHORT, **{field: value})
+        dataclasses.replace(SHORT, **wrong)
 
 
 def test_no_problems_is_an_error_not_an_empty_policy(tmp_path: Path) -> None:
