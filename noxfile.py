@@ -5,6 +5,7 @@ nox -s quickstart    the README's first command and its promises, three seeds
 nox -s slow          the tests that take minutes
 nox -s docs          the documentation as a site, in docs/_build/html
 nox -s calibration   simulated beside recorded figures; needs AFLOW_GRPO_DATA
+nox -s experiments -- NAME   an experiment, whole; `-- NAME --short` for minutes of it
 nox -s bench         speed figures; `-- executor`, `-- grpo`, `-- sampling` ... for one section
 """
 
@@ -71,6 +72,13 @@ def quickstart(session: nox.Session) -> None:
     """Train the quickstart with three seeds and check what it promises."""
     prepare(session)
     run(session, "pytest", "-s", "tests/slow/test_quickstart.py", *session.posargs)
+
+
+@nox.session(venv_backend="none")
+def experiments(session: nox.Session) -> None:
+    """Repeat an experiment by its name, in the worlds that no recipe was chosen in."""
+    prepare(session)
+    run(session, "aflow-grpo", "experiment", *session.posargs)
 
 
 @nox.session(venv_backend="none")

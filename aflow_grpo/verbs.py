@@ -37,6 +37,7 @@ VERBS = (
     Verb("compare", "Look", "runs, with intervals", "RUN RUN"),
     Verb("journal", "Look", "a run's calls and their cost", "RUN --by tier"),
     Verb("rescore", "Look", "a run by other rewards", "RUN --reward.preset additive"),
+    Verb("experiment", "Look", "repeat an experiment", "direct_execution --short"),
     Verb("describe", "Look", "a loss; a workflow, drawn", "workflow FILE --svg OUT"),
     Verb("data", "Data", "get data sets, check them", "prepare gsm8k --source hub"),
     Verb("score", "Data", "judge recorded outputs", "outputs.jsonl --profile aflow"),

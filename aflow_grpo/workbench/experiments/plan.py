@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -93,19 +93,26 @@ class Experiment:
     """Single settings of every arm, above all files of the experiment."""
     arms: tuple[Arm, ...] = ()
     judge: Mapping[str, Any] = field(default_factory=dict)
-    """Name of a set -> settings under which `validate` judges every arm on it."""
+    """Name of a set -> settings under which `validate` judges every arm on it. Sets that are called
+    `sealed` or `development` are for worlds of that kind alone."""
     worlds: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     """`sealed`, `development`: the worlds' numbers; a replicate takes the one at its place."""
     replicates: int = 3
     reference: str = ""
     """The arm that the others are compared with."""
+    metrics: tuple[str, ...] = ("direct", "fallback", "accuracy", "reward", "usd")
+    """Columns of the table of arms."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """What a special analysis wants to know."""
     short: Mapping[str, Any] = field(default_factory=dict)
-    """What differs in the short version: `replicates`, `settings`, `arms` (names), `options`."""
+    """What differs in the short version: `replicates`, `arms` (names), `settings`, `options`, and
+    `judge`, settings of every set."""
 
     def shortened(self) -> Experiment:
-        """The version that a test runs: every part once, nothing of the size of evidence."""
+        """The version that a test runs: every part once, nothing of the size of evidence.
+
+        Arms begin from their first warm start alone.
+        """
         short = dict(self.short)
         kept = short.get("arms")
         changed = {f.name: getattr(self, f.name) for f in fields(self)}
@@ -115,8 +122,8 @@ class Experiment:
         changed["judge"] = {
             name: {**rest, **short.get("judge", {})} for name, rest in self.judge.items()
         }
-        if kept is not None:
-            changed["arms"] = tuple(arm for arm in self.arms if arm.name in kept)
+        arms = [arm for arm in self.arms if kept is None or arm.name in kept]
+        changed["arms"] = tuple(replace(arm, policies=arm.policies[:1]) for arm in arms)
         return Experiment(**changed)
 
     def replicates_in(self, kind: WorldKind) -> list[Replicate]:
@@ -132,6 +139,11 @@ class Experiment:
                 "replicates, expected one for each."
             )
         return [Replicate(n, n, worlds[n], kind) for n in range(self.replicates)]
+
+    def judged_in(self, kind: WorldKind) -> dict[str, Mapping[str, Any]]:
+        """The sets that are judged on in worlds of that kind."""
+        others = set(_KINDS) - {kind}
+        return {name: told for name, told in self.judge.items() if name not in others}
 
     def arm(self, name: str) -> Arm:
         """The arm of that name.
@@ -178,7 +190,9 @@ def read_experiment(path: Path) -> Experiment:
         arms.append(Arm(name=name, **_tuples(given, ("configs", "policies", "kills"))))
     worlds = {kind: tuple(numbers) for kind, numbers in (told.pop("worlds", None) or {}).items()}
     _refuse_unknown(worlds, _KINDS, f"{file}: worlds")
-    experiment = Experiment(**_tuples(told, ("configs",)), arms=tuple(arms), worlds=worlds)
+    experiment = Experiment(
+        **_tuples(told, ("configs", "metrics")), arms=tuple(arms), worlds=worlds
+    )
     _check(experiment)
     return experiment
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import sqlite3
 import subprocess
@@ -63,7 +64,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Of its folder."""
-        return f"{self.arm.name}-{self.repetition}"
+        words = re.findall(r"[\w.]+", self.arm.name)
+        return f"{'-'.join(words)}-{self.repetition}"
 
     def trained_by(self, arm: Arm) -> Cell:
         """The same repetition of another arm."""
@@ -210,7 +212,7 @@ def make_cell(workshop: Workshop, cell: Cell) -> list[Row]:
         _once(workshop, cell, "fit", configs, settings, [], fit)
         checkpoint = [f"--ckpt_path={fit / 'checkpoints' / 'last.ckpt'}"]
     rows: list[Row] = []
-    for name, told in experiment.judge.items():
+    for name, told in experiment.judged_in(cell.replicate.kind).items():
         judge = folder / f"judge-{name}"
         on_set = {**settings, **cell.replicate.fill(dict(told))}
         _once(workshop, cell, "validate", configs, on_set, checkpoint, judge)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from aflow_grpo.evaluation.crossed import CrossedFigure, crossed_difference, crossed_mean
 from aflow_grpo.workbench.experiments.rows import Row
 
-__all__ = ["METRICS", "Metric", "cells", "difference", "figure", "markdown_table", "mean_table"]
+__all__ = ["METRICS", "Metric", "arms_page", "cells", "difference", "figure", "markdown_table"]
 
 
 @dataclass(frozen=True)
@@ -75,24 +75,59 @@ def difference(first: Sequence[Row], other: Sequence[Row], name: str) -> Crossed
     return crossed_difference(cells(first, metric), cells(other, metric))
 
 
-def mean_table(
-    rows: Sequence[Row],
-    *,
-    metrics: Sequence[str] = ("direct", "accuracy", "reward", "usd"),
-    split_by: Callable[[Row], str] = lambda row: row.mode,
-) -> str:
-    """One line for each set, arm and value of `split_by`, in the order of the rows."""
-    groups: dict[tuple[str, str, str], list[Row]] = {}
-    for row in rows:
-        groups.setdefault((row.set, row.arm, split_by(row)), []).append(row)
+def arms_page(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> str:
+    """Every arm's figures, its differences to the reference, and its figures by data set."""
+    judged = _groups(rows, lambda row: (row.set, row.arm, row.mode))
     head = ["set", "arm", "", "n", *(METRICS[name].title for name in metrics)]
-    lines = []
-    for (judged_on, arm, part), members in groups.items():
+    lines, apart = [], []
+    for (judged_on, arm, mode), members in judged.items():
         figures = [figure(members, name) for name in metrics]
-        size = f"{figures[0].repetitions} × {figures[0].problems // figures[0].repetitions}"
         texts = [METRICS[n].text(f) for n, f in zip(metrics, figures, strict=True)]
-        lines.append([judged_on, arm, part, size, *texts])
-    return markdown_table(head, lines)
+        lines.append([judged_on, arm, mode, size_of(figures[0]), *texts])
+        base = judged.get((judged_on, reference, mode))
+        if base is not None and arm != reference:
+            texts = _differences(base, members, metrics)
+            apart.append([judged_on, f"{arm} - {reference}", mode, *texts])
+    page = markdown_table(head, lines)
+    if apart:
+        page += "\nDifferences, paired by repetition and problem:\n\n"
+        page += markdown_table([*head[:3], *head[4:]], apart)
+    return page + "\nBy data set:\n\n" + _by_dataset(rows, metrics)
+
+
+def _differences(base: Sequence[Row], members: Sequence[Row], metrics: Sequence[str]) -> list[str]:
+    texts = []
+    for name in metrics:
+        try:
+            texts.append(METRICS[name].text(difference(base, members, name), signed=True))
+        except ValueError:  # other repetitions
+            texts.append("")
+    return texts
+
+
+def _by_dataset(rows: Sequence[Row], metrics: Sequence[str]) -> str:
+    lines = []
+    groups = _groups(rows, lambda row: (row.set, row.arm, row.mode, row.domain, row.dataset))
+    for (judged_on, arm, mode, domain, dataset), members in groups.items():
+        where = domain if dataset in ("sample", domain) else dataset
+        texts = [METRICS[name].number(figure(members, name).value) for name in metrics]
+        lines.append([judged_on, arm, mode, where, *texts])
+    return markdown_table(["set", "arm", "", "", *(METRICS[n].title for n in metrics)], lines)
+
+
+def _groups(
+    rows: Sequence[Row], key: Callable[[Row], tuple[str, ...]]
+) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by their keys, in the order in which these first occur."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        groups.setdefault(key(row), []).append(row)
+    return groups
+
+
+def size_of(figure: CrossedFigure) -> str:
+    """Repetitions times problems."""
+    return f"{figure.repetitions} × {figure.problems // figure.repetitions}"
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

@@ -1,0 +1,187 @@
+"""One experiment from its name to its table: runs, analysis, files, and an entry in the lab book.
+
+The output folder holds every run, `rows.jsonl` (or what the analysis keeps), `table.md`, and
+`experiment.json`, which says what was run on which revision of the code. Not here: what an analysis
+does (`tables`, `trained_vs_fixed`, `searching`, `recorded_choice`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from aflow_grpo.assets import shipped_path
+from aflow_grpo.data.sources import DATA_VARIABLE
+from aflow_grpo.errors import ConfigError
+from aflow_grpo.whole_file import WholeFile
+from aflow_grpo.workbench.experiments.plan import Experiment, WorldKind, read_experiment
+from aflow_grpo.workbench.experiments.rows import Row, write_rows
+from aflow_grpo.workbench.experiments.running import Workshop, cells_of
+from aflow_grpo.workbench.experiments.tables import arms_page
+
+__all__ = ["conduct", "find_experiment"]
+
+
+def find_experiment(name: str) -> Path:
+    """The folder or file of an experiment, by its path or by its name in `experiments/`.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    given = Path(name).expanduser()
+    if given.exists():
+        return given
+    try:
+        return shipped_path(f"experiments/{name}")
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{name}: no experiment of that name, and no such file or folder; expected one such "
+            "as direct_execution, or the path of an experiment.yaml."
+        ) from error
+
+
+def conduct(
+    name: str,
+    *,
+    output: Path | None = None,
+    kind: WorldKind = "sealed",
+    short: bool = False,
+    workers: int = 2,
+) -> str:
+    """Make an experiment, as far as it is not made, and return its tables as Markdown.
+
+    Args:
+        name: Of a folder in `experiments/`, or a path.
+        output: Folder of the runs; default: `runs/NAME`, with `-short` for the short version.
+        kind: Which worlds.
+        short: The smallest version that makes every part once.
+        workers: Runs at the same time.
+
+    Raises:
+        ConfigError: The experiment or a setting is wrong.
+        ExperimentFailed: A run ended with an error; what is done is kept.
+    """
+    if workers < 1:
+        raise ConfigError(f"--workers={workers}: expected 1 or more.")
+    experiment = read_experiment(find_experiment(name))
+    if short:
+        experiment = experiment.shortened()
+    root = output or Path("runs") / (experiment.name + ("-short" if short else ""))
+    if kind == "development":
+        root = root / "development"
+    root.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    table, facts = _made(experiment, root, kind, short, workers)
+    facts |= {
+        "experiment": experiment.name,
+        "worlds": kind,
+        "short": short,
+        "revision": _revision(),
+        "python": platform.python_version(),
+        "processors": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
+        "seconds_of_this_call": round(time.monotonic() - started),
+    }
+    _keep(root / "table.md", table)
+    _keep(root / "experiment.json", json.dumps(facts, indent=1) + "\n")
+    if experiment.analysis != "recorded_choice":  # which keeps its own
+        _log(experiment, root, facts)
+    return table
+
+
+def _made(
+    experiment: Experiment, root: Path, kind: WorldKind, short: bool, workers: int
+) -> tuple[str, dict[str, Any]]:
+    if experiment.analysis == "recorded_choice":
+        return _recorded(experiment, root, short), {}
+    replicates = experiment.replicates_in(kind)
+    workshop = Workshop(experiment, root, tell=_tell)
+    rows = workshop.make(cells_of(experiment, replicates), workers)
+    if experiment.analysis == "trained_vs_search":
+        from aflow_grpo.workbench.experiments.search_table import search_table
+        from aflow_grpo.workbench.experiments.searching import run_trained_vs_search
+
+        return search_table([run_trained_vs_search(experiment, root, r) for r in replicates]), {}
+    if experiment.analysis == "trained_vs_fixed":
+        from aflow_grpo.workbench.experiments.trained_vs_fixed import baseline_rows, table
+
+        mine = str(experiment.options["policy"])
+        for replicate in replicates:
+            of_policy = [r for r in rows if r.arm == mine and r.replicate == replicate.number]
+            rows += baseline_rows(experiment, replicate, root, of_policy)
+        write_rows(root / "rows.jsonl", rows)
+        return table(rows), _facts(rows)
+    if experiment.analysis != "arms":
+        raise ConfigError(
+            f"{experiment.name}: analysis={experiment.analysis!r}: expected arms, "
+            "trained_vs_fixed, trained_vs_search or recorded_choice."
+        )
+    write_rows(root / "rows.jsonl", rows)
+    return arms_page(rows, experiment.reference, experiment.metrics), _facts(rows)
+
+
+def _recorded(experiment: Experiment, root: Path, short: bool) -> str:
+    from aflow_grpo.workbench.experiments.recorded_choice import run_recorded_choice, table
+    from aflow_grpo.workbench.experiments.recorded_choice_settings import settings_from
+
+    if not os.environ.get(DATA_VARIABLE):
+        raise ConfigError(
+            f"{DATA_VARIABLE} is not set: it names the folder that holds recorded_runs/; "
+            "experiments/recorded_choice/README.md says how to make it."
+        )
+    folder = Path(os.environ[DATA_VARIABLE]) / "recorded_runs"
+    return table(run_recorded_choice(folder, settings_from(experiment.options), root, short))
+
+
+def _facts(rows: Sequence[Row]) -> dict[str, Any]:
+    return {"rows": len(rows), "cells": len({(row.arm, row.replicate, row.set) for row in rows})}
+
+
+def _tell(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+def _keep(path: Path, text: str) -> None:
+    whole = WholeFile.at(path)
+    whole.part.write_text(text, encoding="utf-8")
+    whole.keep()
+
+
+def _revision() -> str:
+    """The commit of the code, with `+` where files differ from it; empty outside a checkout."""
+    folder = Path(__file__).parent
+    asked = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--exclude=*"]
+    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _log(experiment: Experiment, root: Path, facts: dict[str, Any]) -> None:
+    """A run in the lab book that holds the tables; the runs of the cells have their own."""
+    from mlflow import MlflowClient  # seconds to import
+
+    client = MlflowClient(tracking_uri=f"sqlite:///{root.resolve()}/mlflow.db")
+    name = f"experiment/{experiment.name}"
+    known = client.get_experiment_by_name(name)
+    place = (
+        known.experiment_id
+        if known
+        else client.create_experiment(
+            name, artifact_location=(root.resolve() / "artifacts").as_uri()
+        )
+    )
+    run = client.create_run(place, run_name=experiment.name).info.run_id
+    for key, value in facts.items():
+        client.log_param(run, key, value)
+    client.log_dict(run, asdict(experiment), "experiment.json")
+    for file in ("table.md", "rows.jsonl"):
+        if (root / file).is_file():
+            client.log_artifact(run, str(root / file))
+    client.set_terminated(run)

@@ -1,0 +1,180 @@
+"""A trained policy beside everything that needs no training, on the same problems.
+
+Which fixed workflow is best, and in which shares workflows are mixed, is decided on problems of the
+training set. The oracle is not: it sees the outcomes that it is judged by, and is luck as much as
+ceiling. Not here: making the runs (`running`), executing fixed workflows (`fixed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from aflow_grpo.data.sources import DataSource, load_sources
+from aflow_grpo.evaluation.crossed import crossed_ratio
+from aflow_grpo.records import DOMAINS, Domain
+from aflow_grpo.workbench.executor_settings import config_path
+from aflow_grpo.workbench.experiments.arena import Arena
+from aflow_grpo.workbench.experiments.fixed import (
+    CASCADES,
+    balanced,
+    choose,
+    execute_fixed,
+    mixed,
+    per_problem,
+    ranking,
+)
+from aflow_grpo.workbench.experiments.plan import Experiment, Replicate
+from aflow_grpo.workbench.experiments.routing import fixed_router, run_router
+from aflow_grpo.workbench.experiments.rows import Row
+from aflow_grpo.workbench.experiments.running import Cell
+from aflow_grpo.workbench.experiments.tables import (
+    METRICS,
+    cells,
+    difference,
+    figure,
+    markdown_table,
+)
+
+__all__ = ["baseline_rows", "table"]
+
+_NAMED: Mapping[str, Mapping[Domain, str]] = {
+    "IO": dict.fromkeys(DOMAINS, "io"),
+    "chain of thought": dict.fromkeys(DOMAINS, "chain_of_thought"),
+    "SC-3": dict.fromkeys(DOMAINS, "self_consistency_3"),
+    "SC-5": dict.fromkeys(DOMAINS, "self_consistency_5"),
+    "self-refine": dict.fromkeys(DOMAINS, "self_refine"),
+    "program of thought": {"math": "program_of_thought", "code": "direct", "qa": "direct"},
+}
+"""Methods of the literature by domain; a program answers no reading question and is code itself."""
+BEST = "best fixed, by accuracy"
+_TOP = 3
+
+
+def _right(row: Row) -> float:
+    return row.value
+
+
+def _rewarded(row: Row) -> float:
+    return row.reward
+
+
+def baseline_rows(
+    experiment: Experiment, replicate: Replicate, root: Path, policy: Sequence[Row]
+) -> list[Row]:
+    """The rows of everything that is not a policy, in one replicate.
+
+    Args:
+        experiment: Its `options.select_per_domain` says on how many training problems the fixed
+            workflows are compared.
+        replicate: Which.
+        root: The experiment's folder.
+        policy: The trained policy's rows of this replicate: the mix is matched to their cost, and
+            the router is fitted on their run.
+    """
+    settings: dict[str, Any] = replicate.fill(dict(experiment.settings))
+    (judged_on, told), *_ = experiment.judged_in(replicate.kind).items()
+    sources = replicate.fill(dict(told))["data.val"]
+    problems = load_sources(DataSource(**dict(each)) for each in sources)
+    judged = {row.problem for row in policy}
+    problems = [problem for problem in problems if problem.id in judged]
+    selection = balanced(settings["data.train"], int(experiment.options["select_per_domain"]))
+    folder = root / f"fixed-{replicate.number}"
+    configs = [config_path(path) for path in experiment.configs]
+    everything = [*selection, *problems]
+    with Arena(everything, configs=configs, settings=settings, seed=replicate.seed) as arena:
+        n = replicate.number
+        chosen_on = execute_fixed(arena, selection, n, "selection", folder / "selection.jsonl")
+        fixed = execute_fixed(arena, problems, n, judged_on, folder / "judged.jsonl")
+        rows = _fixed_arms(chosen_on, fixed, policy)
+        routers = {"router, from fixed workflows": fixed_router(chosen_on, selection)}
+        for arm in experiment.options.get("routers", ()):
+            run = root / Cell(experiment.arm(arm), replicate).name / "fit"
+            routers[f"router, from the run of {arm}"] = run_router(run)
+        for number, (name, router) in enumerate(routers.items()):
+            file = folder / f"router-{number}.jsonl"
+            rows += router.execute(arena, problems, name, n, judged_on, file)
+    return rows
+
+
+def _fixed_arms(chosen_on: Sequence[Row], fixed: Sequence[Row], policy: Sequence[Row]) -> list[Row]:
+    def always(arm: str, names: Mapping[Domain, str]) -> list[Row]:
+        return mixed(fixed, arm, {domain: {name: 1.0} for domain, name in names.items()})
+
+    rows: list[Row] = []
+    for arm, names in _NAMED.items():
+        rows += always(arm, names)
+    best = choose(chosen_on, "accuracy", _right)
+    rows += always(BEST, best.names)
+    rows += always("best fixed, by reward", choose(chosen_on, "reward", _rewarded).names)
+    plain = choose(chosen_on, "accuracy", _right, CASCADES)
+    rows += always("best fixed but for cascades, by accuracy", plain.names)
+    top = {
+        domain: dict.fromkeys(ranking(chosen_on, domain, _right)[:_TOP], 1.0) for domain in DOMAINS
+    }
+    rows += mixed(fixed, "random among the top three", top)
+    rows += mixed(fixed, "random mix at the policy's cost", _matched(chosen_on, best.names, policy))
+    rows += per_problem(
+        fixed, "oracle of the library", lambda members: max(members, key=lambda row: row.reward)
+    )
+    return rows
+
+
+def _matched(
+    chosen_on: Sequence[Row], best: Mapping[Domain, str], policy: Sequence[Row]
+) -> dict[Domain, dict[str, float]]:
+    """Shares of the best and of the cheapest one call, so that the mix costs what the policy does.
+
+    Costs are those on the selection problems; the policy's are its own.
+    """
+    shares: dict[Domain, dict[str, float]] = {}
+    for domain, name in best.items():
+        spent = [row.cost_usd for row in policy if row.domain == domain and row.mode == "greedy"]
+        one_call = [n for n in ("direct", "custom", "io") if _mean_cost(chosen_on, domain, n)]
+        cheap = min(one_call, key=lambda n: _mean_cost(chosen_on, domain, n))
+        low, high = (_mean_cost(chosen_on, domain, n) for n in (cheap, name))
+        wanted = sum(spent) / len(spent) if spent else high
+        share = 1.0 if high <= low else min(1.0, max(0.0, (wanted - low) / (high - low)))
+        shares[domain] = {cheap: 1 - share}
+        shares[domain][name] = shares[domain].get(name, 0.0) + share
+    return shares
+
+
+def _mean_cost(rows: Sequence[Row], domain: Domain, name: str) -> float:
+    costs = [row.cost_usd for row in rows if row.domain == domain and row.arm == name]
+    return sum(costs) / len(costs) if costs else 0.0
+
+
+def table(rows: Sequence[Row], reference: str = BEST) -> str:
+    """Every arm's figures, and what it is to the reference: accuracy, cost, reward."""
+    arms: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        arms.setdefault((row.arm, row.mode), []).append(row)
+    base = next(members for (arm, _), members in arms.items() if arm == reference)
+    usd = METRICS["usd"]
+    head = ["arm", "", "n", *(METRICS[n].title for n in _SHOWN)]
+    head += ["accuracy − best", "cost / best", "reward − best", "reward above in"]
+    lines = []
+    for (arm, mode), members in arms.items():
+        figures = [figure(members, name) for name in _SHOWN]
+        ratio = crossed_ratio(cells(base, usd), cells(members, usd))
+        better = difference(base, members, "reward")
+        n = figures[0]
+        wins = sum(value > 0 for value in better.by_repetition)
+        lines.append(
+            [
+                arm,
+                mode,
+                f"{n.repetitions} × {n.problems // n.repetitions}",
+                *(METRICS[m].text(f) for m, f in zip(_SHOWN, figures, strict=True)),
+                METRICS["accuracy"].text(difference(base, members, "accuracy"), signed=True),
+                f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
+                METRICS["reward"].text(better, signed=True),
+                f"{wins} of {better.repetitions}",
+            ]
+        )
+    return markdown_table(head, lines)
+
+
+_SHOWN = ("accuracy", "usd", "reward")
