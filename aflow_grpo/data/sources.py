@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from aflow_grpo.assets import shipped_path
-from aflow_grpo.data.generate import generate_problems
+from aflow_grpo.data.generate import FreshWordings, generate_worded
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.data.parquet import holds_parquet
 from aflow_grpo.data.readers import (
@@ -86,8 +86,8 @@ class DataSource:
     then under AFLOW_GRPO_DATA. `~` and variables are expanded. `math` takes a folder of JSON files
     too. Not for `sample` and `generated`."""
     split: Split = "train"
-    """Which shipped split (`sample`); wordings of training or of validation (`generated`); part of
-    the ids (published datasets)."""
+    """Which shipped split (`sample`); wordings of training or of validation (`generated`, unless
+    `wordings` is given); part of the ids (published datasets)."""
     skip: int = 0
     """Problems left out at the start of the file, so that one file gives disjoint parts; not for
     `generated`."""
@@ -95,6 +95,10 @@ class DataSource:
     """Most problems to take, after those skipped; 0 takes all. `generated` makes so many."""
     seed: int = 0
     """Which problems `generated` makes; none of them is in the shipped sample."""
+    wordings: FreshWordings | None = None
+    """In which words `generated` puts its problems: `seen` (training's), `held` (validation's and
+    test's), `sealed` (further ones, in no shipped split, for a last test); null: by `split`, `seen`
+    for train and `held` for the others. The ids name it."""
     exclude: str = ""
     """A file of the same dataset whose problems are left out wherever they occur in `path`, e.g.
     the validation file for a pool that holds it; before `skip` and `limit` count."""
@@ -132,6 +136,11 @@ class DataSource:
             raise _wrong("path", "", f"the file of the {self.dataset} problems")
         if made_here and self.exclude:
             raise _wrong("exclude", self.exclude, f"none for `{self.dataset}`")
+        if self.wordings is not None and self.wordings not in get_args(FreshWordings):
+            kinds = ", ".join(get_args(FreshWordings))
+            raise _wrong("wordings", self.wordings, f"one of {kinds}, or null")
+        if self.wordings is not None and reader != "generated":
+            raise _wrong("wordings", self.wordings, f"null for `{self.dataset}`")
         if self.public_tests and reader not in _WITH_PUBLIC_TESTS:
             raise _wrong("public_tests", self.public_tests, f"none for {self.dataset}")
 
@@ -234,9 +243,10 @@ def report_bad_rows(bad_rows: Sequence[BadRow], what: str) -> str:
 def _read(spec: DataSource, path: str, skipped: list[BadRow] | None = None) -> list[Problem]:
     """Every problem of the file at `path`, read as `spec` says."""
     split, public = spec.split, _find(spec.public_tests) if spec.public_tests else ""
+    wordings = spec.wordings or ("seen" if split == "train" else "held")
     readers: Mapping[Dataset, Callable[[], list[Problem]]] = {
         "sample": lambda: read_problems(shipped_path(f"data/sample/{split}.jsonl")),
-        "generated": lambda: generate_problems(spec.seed, spec.limit, held_out=split != "train"),
+        "generated": lambda: generate_worded(spec.seed, spec.limit, wordings),
         "jsonl": lambda: read_problems(_find(path), skipped),
         "gsm8k": lambda: read_gsm8k(_find(path), split, skipped),
         "math": lambda: read_math(_find(path, folder=True), split, skipped),

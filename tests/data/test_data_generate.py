@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
@@ -21,6 +22,7 @@ from aflow_grpo.data.generate import (
     wording_kind,
     write_sample,
 )
+from aflow_grpo.data.generate.family import WordingKind
 from aflow_grpo.data.generate.sample import FAMILIES
 from aflow_grpo.data.jsonl import read_problems
 from aflow_grpo.errors import ConfigError, DataError
@@ -83,10 +85,10 @@ def test_every_domain_has_many_families_and_wordings() -> None:
 
 def test_no_wording_of_training_is_held_out_too() -> None:
     for family in FAMILIES:
-        wordings = [*family.wordings.seen, *family.wordings.held, *family.wordings.test]
+        kinds = [family.wordings.of(kind) for kind in get_args(WordingKind)]
+        wordings = [text for kind in kinds for text in kind]
         assert len(set(wordings)) == len(wordings), family.name
-        assert family.wordings.held, family.name
-        assert family.wordings.test, family.name
+        assert all(kinds), family.name
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,14 @@ from itertools import permutations
 import pytest
 
 from aflow_grpo.data.dice import Dice
-from aflow_grpo.data.generate import generate_problems, generate_sample
+from aflow_grpo.data.generate import generate_problems, generate_sample, generate_worded
 from aflow_grpo.data.generate.family import sentence
 from aflow_grpo.data.generate.sample import FAMILIES
 from aflow_grpo.records import Problem
 
 FAMILY = {family.name: family for family in FAMILIES}
 READING = [p for p in generate_problems(21, 600, held_out=False) if p.domain == "qa"]
+READING += [p for p in generate_worded(921, 600, "sealed") if p.domain == "qa"]
 
 
 def tank_by_minutes(begin: int, fill: int, early: int, drain: int, goal: int) -> int:

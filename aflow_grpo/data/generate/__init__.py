@@ -3,8 +3,10 @@
 from aflow_grpo.data.generate.sample import (
     COUNTS,
     SHIPPED_SEED,
+    FreshWordings,
     generate_problems,
     generate_sample,
+    generate_worded,
     wording_kind,
     write_sample,
 )
@@ -12,8 +14,10 @@ from aflow_grpo.data.generate.sample import (
 __all__ = [
     "COUNTS",
     "SHIPPED_SEED",
+    "FreshWordings",
     "generate_problems",
     "generate_sample",
+    "generate_worded",
     "wording_kind",
     "write_sample",
 ]

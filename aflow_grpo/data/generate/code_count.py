@@ -169,6 +169,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "tells in how many ways coins worth {c} add up to the amount; a change of order {o}.",
         "computes the count of sums of {c}, repeats allowed, equal to the amount. Order {o}.",
+        "outputs how many payments of exactly the amount are possible with coin values {c}, each "
+        "available without limit. A different sequence of the coins {o}.",
         _coins,
     ),
     code_family(
@@ -184,6 +186,9 @@ FAMILIES: tuple[Family, ...] = (
         "multiples of {b}; one for n = 0.",
         "finds how many ordered sums of {s} make n while no partial sum, n included, is a multiple "
         "of {b}. For n = 0 it is 1.",
+        "outputs the count of walks from floor 0 up to floor n >= 0 with moves of {s} floors that "
+        "never touch a positive floor number divisible by {b}; standing still is the single walk "
+        "for n = 0.",
         _stairs,
     ),
     code_family(
@@ -199,6 +204,9 @@ FAMILIES: tuple[Family, ...] = (
         "{t} is taken out in turn, counting from 1.",
         "counts around a circle of 1..n, striking out each {t} still there, and stops at {c} or "
         "fewer; gives those, ascending.",
+        "seats persons 1 to n round a table and sends away every {t} one, again and again, the "
+        "count resuming behind the empty seat, until {c} or fewer sit there; outputs their "
+        "numbers, smallest first.",
         _josephus,
     ),
     code_family(
@@ -216,6 +224,10 @@ FAMILIES: tuple[Family, ...] = (
         "one) and numbers (push) over a stack begun with {s}, and returns its top.",
         "ends with the top of a stack that begins as {s} and obeys the program's tokens: numbers "
         "push, 'dup' repeats the top, '+' and '*' fold two entries modulo {m} if there are two.",
+        "works through the tokens with a pile that has {s} on it at first: a number goes on top, "
+        "'dup' puts a second copy of the topmost there, '+' and '*' swap the two topmost for "
+        "their sum or product mod {m}, or do nothing if only one is there. It outputs the topmost "
+        "in the end.",
         _machine,
     ),
 )

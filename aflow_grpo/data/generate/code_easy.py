@@ -161,6 +161,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "looks at the integers of a list and gives back the {what} of all that are {kind} {k}.",
         "yields the {what} of the elements of `nums` which turn out {kind} {k}, as its result.",
+        "passes over `nums` once, ignores members that are not {kind} {k}, and outputs the {what} "
+        "of the others.",
         _fold,
     ),
     code_family(
@@ -172,6 +174,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "turns every element x of the given list into {a} times x plus {b}, in order.",
         "gives back `nums` with each entry scaled by {a} and then raised by {b}.",
+        "outputs, for input numbers x1, x2, ..., the numbers {a} * x1 + {b}, {a} * x2 + {b}, ... "
+        "as a list.",
         _affine,
     ),
     code_family(
@@ -183,6 +187,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "tells how often a lower-case {l} appears in a string.",
         "reports the total of characters equal to {l}; capital letters are not counted.",
+        "walks along the text and outputs how many times it meets {l}; uppercase forms are "
+        "skipped.",
         _letters,
     ),
     code_family(
@@ -195,6 +201,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "keeps only what stands at index {s}, {s} + {k}, {s} + 2 * {k} and so on of a sequence.",
         "thins out a list or string: begin at index {s}, go on in steps of {k}.",
+        "jumps through the sequence: first the item at index {s}, then the one {k} further on, "
+        "again and again, and outputs the picked items in the input's own type.",
         _stride,
     ),
     code_family(
@@ -206,6 +214,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "copies a string, dropping '{r}' and writing '{n}' wherever '{o}' stood.",
         "rids the text of '{r}' and puts '{n}' in the place of '{o}'; all else stays.",
+        "outputs the text after two edits: each '{r}' erased, each '{o}' turned into '{n}'.",
         _replace,
     ),
     code_family(
@@ -217,6 +226,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "returns the value between {a} and {b}, both included, that is nearest to x.",
         "gives x back unchanged inside {a} to {b} and the nearer bound outside.",
+        "outputs {a} for any x under {a}, {b} for any x over {b}, and otherwise x itself.",
         _clamp,
     ),
     code_family(
@@ -228,6 +238,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "tells what a ride costs when {b} is the basic price and km after the {t} cost {r} each.",
         "prices a trip: a flat {b}, and {r} per km on top once {k} km are exceeded.",
+        "bills a taxi customer: {b} for a journey of up to {k} km, and for a longer one {b} plus "
+        "{r} times the km over {k}.",
         _fare,
     ),
 )

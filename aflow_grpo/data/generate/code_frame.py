@@ -35,10 +35,20 @@ _TEST = (
     "Complete `def {f}({args}):` so that it {spec}",
     "Your task is the routine `{f}({args})`. A call {spec}",
 )
+_SEALED = (
+    "Code wanted: `{f}({args})`. When called, it {spec}",
+    "The module must export `{f}({args})`; on each call it {spec}",
+)
 
 
 def code_family(
-    name: str, difficulty: int, seen: tuple[str, ...], held: str, test: str, draw: DrawTask
+    name: str,
+    difficulty: int,
+    seen: tuple[str, ...],
+    held: str,
+    test: str,
+    sealed: str,
+    draw: DrawTask,
 ) -> Family:
     """A code family whose wordings are all pairs of a frame and a specification of its kind.
 
@@ -48,9 +58,15 @@ def code_family(
         seen: Specifications, each going on after "a function that", each ending the sentence.
         held: The specification kept for val and test.
         test: The specification kept for the test split.
+        sealed: The specification that no split has.
         draw: Draws the task.
     """
-    wordings = Wordings(_pairs(_SEEN, seen), _pairs(_HELD, (held,)), _pairs(_TEST, (test,)))
+    wordings = Wordings(
+        _pairs(_SEEN, seen),
+        _pairs(_HELD, (held,)),
+        _pairs(_TEST, (test,)),
+        _pairs(_SEALED, (sealed,)),
+    )
     return Family(name, "code", difficulty, wordings, draw)
 
 

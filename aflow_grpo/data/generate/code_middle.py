@@ -227,6 +227,8 @@ FAMILIES: tuple[Family, ...] = (
         "is no window).",
         "adds up each run of {k} adjacent entries and hands back the {m} total; without any such "
         "run, {z}.",
+        "outputs the {m} result obtainable by adding {k} successive list items; lists with under "
+        "{k} items give {z}.",
         _window,
     ),
     code_family(
@@ -242,6 +244,8 @@ FAMILIES: tuple[Family, ...] = (
         "fewer is {s}.",
         "gives the {w} for each successive block of {k} entries; what is left over as a short "
         "block is {s}.",
+        "walks through the list {k} items per stage and outputs one number per stage, the {w} of "
+        "its items; an unfinished final stage is {s}.",
         _chunks,
     ),
     code_family(
@@ -254,6 +258,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "gives {k} times the digit sum that n >= 0 has when written in base {b}.",
         "repeatedly divides n >= 0 by {b}, totals the remainders and returns {k} times the total.",
+        "expands n >= 0 in powers of {b} with coefficients below {b} and outputs {k} times the "
+        "coefficients' total.",
         _digits,
     ),
     code_family(
@@ -267,6 +273,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "joins by '{m}' all words with over {k} characters, {o}.",
         "drops every word of {k} letters or fewer and strings the others together with '{m}', {o}.",
+        "outputs one string: those whitespace-separated pieces of the text whose length exceeds "
+        "{k}, {o}, with '{m}' between them.",
         _words,
     ),
     code_family(
@@ -280,6 +288,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "applies a Caesar shift of {k} to lower-case letters, while anything else is {s}.",
         "advances a to z cyclically by {k}; whatever is no lower-case letter is {s}.",
+        "swaps every lower-case letter for the one {k} later in a to z, restarting at a after z; "
+        "symbols outside a-z are {s}.",
         _caesar,
     ),
     code_family(
@@ -295,6 +305,8 @@ FAMILIES: tuple[Family, ...] = (
         "more.",
         "sorts `nums` into classes modulo {k} and gives a dict of class sizes, sizes under {c} "
         "left out.",
+        "tallies how the items of `nums` spread over the remainders of a division by {k}; the "
+        "resulting dict, remainder to tally, omits tallies smaller than {c}.",
         _groups,
     ),
     code_family(
@@ -310,6 +322,8 @@ FAMILIES: tuple[Family, ...] = (
         "'{v}{w}' when both do, else the number as a string.",
         "gives strings for 1..n. Divisible by {a}: '{v}'. Divisible by {b}: '{w}'. By both: "
         "'{v}{w}'. Otherwise the number itself.",
+        "outputs n strings, one per integer from 1: the integer's digits, unless {a} or {b} goes "
+        "into it; then '{v}' for {a}, '{w}' for {b}, and '{v}{w}' if both go.",
         _fizz,
     ),
 )

@@ -218,6 +218,9 @@ FAMILIES: tuple[Family, ...] = (
         "lists, as tuples of {s}, the maximal blocks of equal letters that are {k} or longer, {o}.",
         "scans a string for stretches of the same letter, {k} or longer, and gives ({s}) for each, "
         "{o}.",
+        "breaks the text into unbroken repetitions of one letter, as long as they go, discards "
+        "those with fewer than {k} letters and outputs a list with a tuple ({s}) per remaining "
+        "one, {o}.",
         _runs,
     ),
     code_family(
@@ -230,6 +233,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "unites all intervals [a, b] with gaps of at most {g} and gives {w}.",
         "closes every gap of {g} or less between intervals [a, b], then delivers {w}.",
+        "fuses spans [a, b] as long as two of them cross or are no further than {g} from each "
+        "other, and outputs {w}.",
         _intervals,
     ),
     code_family(
@@ -245,6 +250,9 @@ FAMILIES: tuple[Family, ...] = (
         "False), whatever else it holds.",
         "says True only for texts whose brackets, of the kinds {p}, pair up properly and never "
         "stack beyond {d}.",
+        "outputs True when every bracket among {p} in the text has its partner in proper order "
+        "and at most {d} openers wait at any moment, False otherwise. The remaining symbols are "
+        "skipped.",
         _brackets,
     ),
     code_family(
@@ -260,6 +268,9 @@ FAMILIES: tuple[Family, ...] = (
         "{w}, 0 for none.",
         "looks up the {w} over those grid entries whose row plus twice their column leaves {r} "
         "when divided by {k} (indices from 0; 0 for none).",
+        "picks the numbers of the nested list whose zero-based row index plus double the "
+        "zero-based column index is congruent to {r} mod {k}, and outputs their {w} (0 if nothing "
+        "is picked).",
         _matrix,
     ),
     code_family(
@@ -275,6 +286,8 @@ FAMILIES: tuple[Family, ...] = (
         "less.",
         "gives the greatest number of consecutive elements such that no neighbouring pair exceeds "
         "{k} in {w}.",
+        "outputs the size of the biggest block of successive items of `nums` such that the {w} of "
+        "two items side by side is never above {k}.",
         _subarray,
     ),
 )

@@ -18,8 +18,9 @@ from aflow_grpo.records import Domain
 
 __all__ = ["Draw", "Family", "Instance", "WordingKind", "Wordings", "sentence"]
 
-WordingKind = Literal["seen", "held", "test"]
-"""seen: in every split; held: in val and test, never in train; test: in the test split only."""
+WordingKind = Literal["seen", "held", "test", "sealed"]
+"""seen: in every split; held: in val and test, never in train; test: in the test split only;
+sealed: in no split, so that nothing was ever chosen by problems in these words."""
 
 _CHOICE = re.compile(r"\[([^\[\]|]*(?:\|[^\[\]|]*)+)\]")
 
@@ -51,10 +52,12 @@ class Wordings:
     seen: tuple[str, ...]
     held: tuple[str, ...]
     test: tuple[str, ...]
+    sealed: tuple[str, ...]
 
     def of(self, kind: WordingKind) -> tuple[str, ...]:
         """The texts of one kind."""
-        return {"seen": self.seen, "held": self.held, "test": self.test}[kind]
+        texts = {"seen": self.seen, "held": self.held, "test": self.test, "sealed": self.sealed}
+        return texts[kind]
 
 
 @dataclass(frozen=True)

@@ -66,8 +66,10 @@ def _fraction_of(dice: Dice) -> Instance:
     return Instance((share, whole), str(whole // low * top), fields)
 
 
-def _family(name: str, seen: tuple[str, ...], held: str, test: str, draw: Draw) -> Family:
-    return Family(name, "math", 1, Wordings(seen, (held,), (test,)), draw)
+def _family(
+    name: str, seen: tuple[str, ...], held: str, test: str, sealed: str, draw: Draw
+) -> Family:
+    return Family(name, "math", 1, Wordings(seen, (held,), (test,), (sealed,)), draw)
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -81,6 +83,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "After {n} added {b} {x} to a collection of {a}, how large was the collection?",
         "A shelf holds {a} {x}; {n} brings another {b}. Give the new number of {x}.",
+        "{a} {x} lay on a table until {n} put {b} others beside them. State the total on the "
+        "table.",
         _gain,
     ),
     _family(
@@ -92,6 +96,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "{n} started with {a} {x} but {b} broke. What number stayed whole?",
         "Take {b} {x} out of a crate of {a}. Say how many the crate still holds.",
+        "{n}'s drawer had {a} {x} in it; {b} of those were moved elsewhere. A recount of the "
+        "drawer gives which number?",
         _loss,
     ),
     _family(
@@ -103,6 +109,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "A gift of {a} {x} is divided fairly between {b} cousins. What is one cousin's share?",
         "{n} lays {a} {x} in {b} rows of the same length. Give the length of a row.",
+        "{a} {x} are dealt out to {b} players until none remains, and all hold equally many. How "
+        "big is one player's pile?",
         _share,
     ),
     _family(
@@ -114,6 +122,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Out of {a} {x}, {p} percent are red. What is the number of red ones?",
         "{p} percent of the {a} seats in a hall are taken. Give the number of taken seats.",
+        "A survey reached {a} households; {p} in every hundred said yes. What was the count of "
+        "yes answers?",
         _percent,
     ),
     _family(
@@ -125,6 +135,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "For {h} hours a {v} keeps a speed of {s} km/h. What distance is that in km?",
         "A {v} moves {s} km each hour without stopping. Give its way after {h} hours, in km.",
+        "The log of a {v} grows by {s} km with each hour under way. Which length, in km, is "
+        "logged over {h} hours?",
         _distance,
     ),
     _family(
@@ -136,6 +148,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "{a} {x} go into full bags of {b}; how many do not fit into a full bag?",
         "Compute {a} modulo {b}.",
+        "Subtract {b} from {a} again and again until less than {b} is there. Which number is it "
+        "then?",
         _remainder,
     ),
     _family(
@@ -149,6 +163,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "In how many ways can {n} pick one of {a} hats and one of {b} scarves?",
         "A lock has {a} colours on one ring and {b} on another. Count its settings.",
+        "A kitchen offers {a} main dishes and {b} drinks; any dish goes with any drink. How long "
+        "is the list of dish-drink pairs?",
         _outfits,
     ),
     _family(
@@ -160,6 +176,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "A tank of {a} litres is filled to {f}. How many litres are in it?",
         "{n} has walked {f} of a path of {a} metres. Give the metres walked.",
+        "{n} owes {a} dollars and repays {f} of the debt. Find the repaid amount in dollars.",
         _fraction_of,
     ),
 )

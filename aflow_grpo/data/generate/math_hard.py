@@ -103,8 +103,10 @@ def _bakery(dice: Dice) -> Instance:
     return Instance((orders, batch, flour, bag, cost, price), str(gain), fields)
 
 
-def _family(name: str, seen: tuple[str, ...], held: str, test: str, draw: Draw) -> Family:
-    return Family(name, "math", 3, Wordings(seen, (held,), (test,)), draw)
+def _family(
+    name: str, seen: tuple[str, ...], held: str, test: str, sealed: str, draw: Draw
+) -> Family:
+    return Family(name, "math", 3, Wordings(seen, (held,), (test,), (sealed,)), draw)
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -123,6 +125,9 @@ FAMILIES: tuple[Family, ...] = (
         "What is left after ${r} for the stand?",
         "Three markets: {a} {x} sold, then {t} times that, then {f} fewer than the first. Price "
         "${p} each, fees ${r} altogether. Give {n}'s gain in dollars.",
+        "{n}'s stall: {a} {x} go on the first morning, {t} times the first morning's number on "
+        "the second, and on the third {f} short of the first's. Every one is worth ${p}; the "
+        "stall itself costs ${r}. Work out the net takings.",
         _week,
     ),
     _family(
@@ -141,6 +146,9 @@ FAMILIES: tuple[Family, ...] = (
         "also gives out {d} a minute. When, in minutes from the start, does it reach {g} litres?",
         "Water enters a basin of {w} litres at {f} per minute. {e} minutes later an outlet of {d} "
         "per minute opens too. Give the minutes from the start to {g} litres.",
+        "A reservoir contains {w} litres. An inlet supplies {f} litres each minute throughout. A "
+        "valve, shut for the first {e} minutes, then lets {d} litres out each minute. How many "
+        "minutes does it take from the beginning until the content is {g} litres?",
         _tank,
     ),
     _family(
@@ -155,6 +163,8 @@ FAMILIES: tuple[Family, ...] = (
         "Of the numbers 1, 2, ..., {m}, how many have {w} {a} and {b} as a divisor?",
         "Lockers 1 to {m}: a locker opens when its number is a multiple of {w} {a} and {b}. Count "
         "the open lockers.",
+        "Each positive integer up to {m} has a lamp, lit if {w} {a} and {b} goes into that "
+        "integer evenly. Find the number of lit lamps.",
         _divisible,
     ),
     _family(
@@ -174,6 +184,9 @@ FAMILIES: tuple[Family, ...] = (
         "than out, at {c} km/h. How many hours pass in all for {n}?",
         "A van needs {h} hours at {a} km/h plus {k} hours at {b} km/h to deliver, unloads for {r} "
         "hours and comes back at {c} km/h with a detour of {s} km. Give its total hours.",
+        "{n}'s diary: {h} hours of motorway with {a} km/h, {k} hours of country roads with {b} "
+        "km/h, a break of {r} hours, and home on a detour that adds {s} km, with {c} km/h. From "
+        "start to return, what time has gone by in hours?",
         _trip,
     ),
     _family(
@@ -190,6 +203,9 @@ FAMILIES: tuple[Family, ...] = (
         "less than they cost. What is the amount?",
         "List price of a {t}: ${a}. Step one: plus {p}%. Step two: minus {q}% of that. Give the "
         "bill for {c} after a rebate of ${v}.",
+        "A {t} is tagged ${a}. The tag is first increased by {p} percent, and the increased tag "
+        "then lowered by {q} percent. {n} takes {c} at the last tag, and a gift card pays ${v} of "
+        "it. How many dollars are still owed?",
         _prices,
     ),
     _family(
@@ -206,6 +222,8 @@ FAMILIES: tuple[Family, ...] = (
         "{s}. What is {w}'s age after {y} more years?",
         "Sum of three ages: {s}. {v} has {t} times the years of {u}; {w} has {o} more than {v}. "
         "Give {w}'s age {y} years later.",
+        "Call {u}'s years one part. {v} counts {t} such parts, {w} counts {v}'s years and {o} "
+        "besides. All three make {s} years. How old is {w} when {y} further years are over?",
         _ages,
     ),
     _family(
@@ -221,6 +239,8 @@ FAMILIES: tuple[Family, ...] = (
         "Without repeating a digit, how many {e} numbers of {l} digits above {m} can {d} form?",
         "Tiles show {d}, one each. {l} tiles laid side by side make an {e} number larger than {m}. "
         "Count these numbers.",
+        "Each digit from the list {d} may be written once or left out. How many {l}-place numbers "
+        "that are {e} and exceed {m} can be written?",
         _digits,
     ),
     _family(
@@ -238,6 +258,9 @@ FAMILIES: tuple[Family, ...] = (
         "there are {o} to sell at ${p}. What does {n} earn once the flour is paid?",
         "Order: {o} rolls, ${p} each. Oven: {k} rolls per batch, whole batches, {f} g flour. "
         "Store: {b} g bags only, ${c}. Give {n}'s surplus.",
+        "{n} has customers for {o} rolls at ${p} a roll. The oven runs only in full loads of {k} "
+        "rolls, {f} g of flour to a load. Flour is bought in whole sacks of {b} g, ${c} a sack. "
+        "What stays with {n} when the sacks are paid for?",
         _bakery,
     ),
 )

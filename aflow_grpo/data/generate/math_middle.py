@@ -87,8 +87,10 @@ def _fractions(dice: Dice) -> Instance:
     return Instance((str(first), str(second), low_1), str(total), fields)
 
 
-def _family(name: str, seen: tuple[str, ...], held: str, test: str, draw: Draw) -> Family:
-    return Family(name, "math", 2, Wordings(seen, (held,), (test,)), draw)
+def _family(
+    name: str, seen: tuple[str, ...], held: str, test: str, sealed: str, draw: Draw
+) -> Family:
+    return Family(name, "math", 2, Wordings(seen, (held,), (test,), (sealed,)), draw)
 
 
 FAMILIES: tuple[Family, ...] = (
@@ -105,6 +107,8 @@ FAMILIES: tuple[Family, ...] = (
         "What remains of ${m} after {n} pays for {a} {x} at ${p} and {b} {y} at ${q} apiece?",
         "A bill lists {a} {x}, ${p} each, then {b} {y}, ${q} each. {n} hands over ${m}. Give the "
         "change in dollars.",
+        "{n}'s purse holds ${m}. Purchases: {a} {x} at a unit price of ${p}, then {b} {y} at a "
+        "unit price of ${q}. How many dollars does the purse hold afterwards?",
         _change,
     ),
     _family(
@@ -119,6 +123,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "With {p} percent off and ${f} for shipping, what does {n} pay for a {t} listed at ${a}?",
         "A {t}, list price ${a}, is reduced by {p}%; the ${f} fee is not. Give the sum due.",
+        "{n} orders a {t}. The catalogue says ${a}, a coupon cuts that by {p} percent, and "
+        "postage of ${f} comes on top. What is charged to {n}?",
         _discount,
     ),
     _family(
@@ -135,6 +141,8 @@ FAMILIES: tuple[Family, ...] = (
         "{b}?",
         "{n} sets {b} of {a} {x} aside and stacks the others, at most {k} to a stack. Give the "
         "smallest number of stacks.",
+        "Of {n}'s {a} {x}, {b} go to a neighbour. Envelopes take up to {k} each. What is the "
+        "least count of envelopes for all the others?",
         _boxes,
     ),
     _family(
@@ -150,6 +158,8 @@ FAMILIES: tuple[Family, ...] = (
         "A mean of {g} over {c} weeks is the aim. So far: {s}. What must the last week bring?",
         "{c} parcels weigh {g} kg on average; {d} weigh {s} kg. Give the weight of the last, in "
         "kg.",
+        "A table of {c} readings has mean {g}. One reading is smudged; the rest are {s}. Recover "
+        "the smudged one.",
         _mean,
     ),
     _family(
@@ -164,6 +174,8 @@ FAMILIES: tuple[Family, ...] = (
         "What is left of {d} days' pay, {h} hours each at ${r} an hour, once {n} has spent ${s}?",
         "A job of {d} days takes {h} hours daily and pays ${r} hourly. Costs are ${s}. Give the "
         "gain.",
+        "{n}'s contract: {d} shifts, {h} hours per shift, ${r} for an hour. From the income a "
+        "bill of ${s} is settled. How many dollars stay with {n}?",
         _wages,
     ),
     _family(
@@ -178,6 +190,8 @@ FAMILIES: tuple[Family, ...] = (
         "Count the whole numbers up to {m} that {a} and {b} both divide.",
         "Buses leave every {a} and every {b} minutes, both at noon. Within {m} minutes after noon, "
         "how often do they leave at the same time again?",
+        "On a walk of {m} steps, a flag is planted after every {a} steps and a stone laid after "
+        "every {b} steps. How many spots get a flag as well as a stone?",
         _bells,
     ),
     _family(
@@ -190,6 +204,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "After losing {f} of {a} {x}, and later {g} more, how many does {n} still have?",
         "{n} plants {f} of {a} seeds on Monday and {g} on Tuesday. Give the number not planted.",
+        "{n} prints {a} tickets: {f} of the batch is sold online, a further {g} tickets at the "
+        "door. How many tickets find no buyer?",
         _eaten,
     ),
     _family(
@@ -203,6 +219,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "In how many ways can 2 of {a} singers and 1 of {b} drummers form a trio?",
         "A prize holds two different cards out of {a} and one coin out of {b}. Count the prizes.",
+        "{a} apples and {b} pears, no two alike, lie in a bowl. Tell how many distinct bags of "
+        "exactly two apples and one pear can be put together.",
         _committee,
     ),
     _family(
@@ -216,6 +234,8 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "What fraction is {r} more than {p} of {q}?",
         "Work out {p} × {q} + {r} as a reduced fraction.",
+        "{p} of {q} of a wall is blue. A separate {r} of the wall is blue as well. Which part of "
+        "the wall is blue, in simplest form?",
         _fractions,
     ),
 )

@@ -128,6 +128,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the {w} person who comes from {c}.",
         "Leaving out all who are not from {c}, whom would you call the {w}?",
+        "Considering only {c}'s people, identify the {w} one.",
         _oldest,
     ),
     qa_family(
@@ -141,6 +142,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Count the persons who do the work of a {j} in {c}.",
         "{c} employs how many people as {j}?",
+        "For {c}, report the total of individuals whose occupation is {j}.",
         _count,
     ),
     qa_family(
@@ -154,6 +156,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Give the number of years from the {a} to the {b}.",
         "The {b} is younger than the {a} by what number of years?",
+        "How large, in years, is the gap separating the {a}'s date and the {b}'s?",
         _years,
     ),
     qa_family(
@@ -167,6 +170,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the player with the {w} points when the two days are summed.",
         "With both scores put together, the {w} points belong to whom?",
+        "Combining {d}'s score with {e}'s, identify whoever ends up with the {w} points.",
         _total,
     ),
     qa_family(
@@ -180,6 +184,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the town where the one who taught the writer of {w} lives.",
         "To visit the teacher of whoever wrote {w}, one goes to which city?",
+        "{w} has an author, who had a teacher: identify that teacher's place of residence.",
         _teacher,
     ),
     qa_family(
@@ -193,6 +198,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Answer yes or no: {a} and {b} are by authors born in one town.",
         "Do {a} and {b} share their authors' native town?",
+        "Is it true that one birth town is common to whoever wrote {a} and whoever wrote {b}?",
         _same_city,
     ),
 )

@@ -46,7 +46,13 @@ def passage(dice: Dice, facts: Sequence[str], *, filler: bool = True) -> str:
 
 
 def qa_family(
-    name: str, difficulty: int, seen: tuple[str, ...], held: str, test: str, draw: Draw
+    name: str,
+    difficulty: int,
+    seen: tuple[str, ...],
+    held: str,
+    test: str,
+    sealed: str,
+    draw: Draw,
 ) -> Family:
-    """A reading family with one held and one test-only wording."""
-    return Family(name, "qa", difficulty, Wordings(seen, (held,), (test,)), draw)
+    """A reading family with one wording each that is held, test-only and sealed."""
+    return Family(name, "qa", difficulty, Wordings(seen, (held,), (test,), (sealed,)), draw)

@@ -102,6 +102,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the town where {p} was born.",
         "{p} is a native of which place?",
+        "Identify the place in which {p}'s life began.",
         _birthplace,
     ),
     qa_family(
@@ -115,6 +116,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the seat of government of {l}.",
         "{l} has which city as its capital?",
+        "If {l} receives an ambassador, to which capital does this guest travel?",
         _capital,
     ),
     qa_family(
@@ -128,6 +130,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the founding year of the {f}.",
         "The {f} of {c} dates back to what year?",
+        "Identify the calendar year that saw the {f} of {c} come into being.",
         _founded,
     ),
     qa_family(
@@ -141,6 +144,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the person with the job of {j}.",
         "The profession of {j} belongs to whom in {c}?",
+        "Anyone in need of a {j} in {c} should ask for whom?",
         _job,
     ),
     qa_family(
@@ -154,6 +158,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "State the hour at which the {x} will {w}.",
         "The doors of the {x} {w} at what time?",
+        "Someone waits for the {x} in {c} to {w}: identify the clock time.",
         _opening,
     ),
 )

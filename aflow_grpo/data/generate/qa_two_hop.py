@@ -102,6 +102,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the town in which the writer behind {w} was born.",
         "{w}: its author's native town is which one?",
+        "Somebody created {w}; identify the place where this somebody's life began.",
         _author_born,
     ),
     qa_family(
@@ -115,6 +116,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the mayor of the place where the {s} is famous.",
         "The town hall of the city with the {s} is led by whom?",
+        "A city owes its fame to the {s}; identify whoever governs it as mayor.",
         _mayor,
     ),
     qa_family(
@@ -128,6 +130,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the home country of the one who coaches the {t}.",
         "The {t} are trained by somebody from which land?",
+        "Somebody coaches the {t}; identify this somebody's country of origin.",
         _coach,
     ),
     qa_family(
@@ -141,6 +144,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the city whose gallery holds {w}.",
         "A visitor who wants to see {w} travels to what city?",
+        "Identify the city where the canvas {w} is on display.",
         _painting,
     ),
     qa_family(
@@ -154,6 +158,7 @@ FAMILIES: tuple[Family, ...] = (
         ),
         "Name the country where the river on which {c} lies begins.",
         "The water that passes {c} has its spring in what country?",
+        "Trace the river of {c} back to its beginning: identify the country reached.",
         _bridge,
     ),
 )

@@ -6,7 +6,8 @@ two problems of a data set share their facts (the family's key) or their text. W
 apart from real data is not claimed: these are templates, a first exercise.
 
 Ids: ``sample/<split>/<domain>/<number>-<family>-<wording>``; the wording says who may see it:
-``seen3`` every split, ``held0`` val and test, ``test0`` the test split only.
+``seen3`` every split, ``held0`` val and test, ``test0`` the test split only, ``sealed0`` none, but
+fresh problems that are asked for in such words.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from aflow_grpo.data.apportion import apportion
 from aflow_grpo.data.dice import Dice
@@ -41,8 +43,10 @@ __all__ = [
     "COUNTS",
     "FAMILIES",
     "SHIPPED_SEED",
+    "FreshWordings",
     "generate_problems",
     "generate_sample",
+    "generate_worded",
     "wording_kind",
     "write_sample",
 ]
@@ -51,6 +55,8 @@ COUNTS: Mapping[str, int] = MappingProxyType({"train": 1000, "val": 100, "test":
 """Problems per split of the shipped data set."""
 SHIPPED_SEED = 0
 """The seed of the files in ``data/sample``."""
+FreshWordings = Literal["seen", "held", "sealed"]
+"""Of fresh problems: those of training; those of the other splits; those of no split at all."""
 FAMILIES: tuple[Family, ...] = (
     *math_easy.FAMILIES,
     *math_middle.FAMILIES,
@@ -71,6 +77,12 @@ _KINDS: Mapping[str, tuple[WordingKind, ...]] = {
     "val": ("seen", "held"),
     "test": ("seen", "held", "test"),
 }
+_FRESH: Mapping[FreshWordings, tuple[int, tuple[WordingKind, ...]]] = {
+    "seen": (0, ("seen",)),
+    "held": (1, ("held", "test")),
+    "sealed": (2, ("sealed",)),
+}
+"""Wordings of fresh problems -> the number that names their draws, the kinds drawn from."""
 _MOST_TRIES = 2000
 
 
@@ -121,10 +133,25 @@ def generate_problems(seed: int, n: int, *, held_out: bool) -> list[Problem]:
         ConfigError: `n` is negative.
         DataError: The families hold too few different problems.
     """
+    return generate_worded(seed, n, "held" if held_out else "seen")
+
+
+def generate_worded(seed: int, n: int, wordings: FreshWordings) -> list[Problem]:
+    """`n` fresh problems as `generate_problems`, in wordings that are asked for by name.
+
+    Args:
+        seed: Any integer; the ids carry it and the wordings' name.
+        n: How many.
+        wordings: Which ones.
+
+    Raises:
+        ConfigError: `n` is negative.
+        DataError: The families hold too few different problems.
+    """
     _check_count("n", n)
-    kinds: tuple[WordingKind, ...] = ("held", "test") if held_out else ("seen",)
-    group = f"fresh-{'held' if held_out else 'seen'}-{seed}"
-    return _draw_split(group, n, kinds, _shipped().copy(), ("fresh", seed, int(held_out)))
+    number, kinds = _FRESH[wordings]
+    group = f"fresh-{wordings}-{seed}"
+    return _draw_split(group, n, kinds, _shipped().copy(), ("fresh", seed, number))
 
 
 def write_sample(directory: str | Path, seed: int = SHIPPED_SEED) -> list[Path]:
@@ -138,10 +165,10 @@ def write_sample(directory: str | Path, seed: int = SHIPPED_SEED) -> list[Path]:
 
 def wording_kind(problem: Problem) -> WordingKind | None:
     """Who may see the wording of a generated problem; None for problems from elsewhere."""
-    match = re.search(r"-(seen|held|test)\d+$", problem.id)
+    match = re.search(r"-(seen|held|test|sealed)\d+$", problem.id)
     if problem.dataset != "sample" or match is None:
         return None
-    kinds: dict[str, WordingKind] = {"seen": "seen", "held": "held", "test": "test"}
+    kinds: dict[str, WordingKind] = {kind: kind for kind in get_args(WordingKind)}
     return kinds[match.group(1)]
 
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from aflow_grpo.records import Domain, Problem
 
-__all__ = ["Lengths", "Profile", "Scale", "Text", "profile_of"]
+__all__ = ["Lengths", "Profile", "Scale", "Text", "profile_name", "profile_of"]
 
 
 @dataclass(frozen=True)
@@ -249,6 +249,11 @@ _PROFILES: Mapping[str, Profile] = {
     "drop": _DROP,
     "hotpotqa": _HOTPOTQA,
 }
+
+
+def profile_name(problem: Problem) -> str:
+    """Names the problem's profile: its dataset, else its domain in words that no dataset has."""
+    return problem.dataset if problem.dataset in _PROFILES else f"any {problem.domain}"
 
 
 def profile_of(problem: Problem) -> Profile:

@@ -18,7 +18,7 @@ from functools import cached_property
 
 from aflow_grpo.llm.simulator import prose
 from aflow_grpo.llm.simulator.instructions import Reading, read_instruction, short_chance
-from aflow_grpo.llm.simulator.profile import Profile, profile_of
+from aflow_grpo.llm.simulator.profile import Profile
 from aflow_grpo.llm.simulator.programs import code_in, fingerprint, solver
 from aflow_grpo.llm.simulator.skill import Skill
 from aflow_grpo.llm.simulator.values import (
@@ -69,7 +69,7 @@ class Call:
     @cached_property
     def profile(self) -> Profile:
         """The dataset's figures."""
-        return profile_of(self.problem)
+        return self.skill.profile(self.problem)
 
     @cached_property
     def around(self) -> str:

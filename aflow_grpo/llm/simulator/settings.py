@@ -22,11 +22,14 @@ class SimulatorSettings:
 
     skill_seed: int = 0
     """Decides which problems the imitated model can solve."""
+    effects_seed: int | None = None
+    """Draws the imitated model's figures anew, each within its recorded interval: accuracies, gains
+    of operators, how reviews and revisions err, lengths of replies; null: the nominal figures."""
     noise: float = 1.0
     """Scales how much repeated calls on one problem differ; 0: they never do."""
     visibility: float = 1.0
     """Scales how far a problem's text shows whether it is hard, from 0 (not at all) to 2; 1 is what
-    recorded runs show."""
+    recorded runs show, for problems of known difficulty the whole of what was chosen for them."""
     latency_ms: float = 0.0
     """Mean time that a reply takes."""
     latency_spread: LatencySpread = "exponential"

@@ -17,11 +17,14 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from functools import lru_cache
 from statistics import NormalDist
 
-from aflow_grpo.llm.simulator.difficulty import level_accuracies, level_of, text_score, weight_of
-from aflow_grpo.llm.simulator.profile import Lengths, profile_of
+from aflow_grpo.llm.simulator.difficulty import level_of, text_score, weight_of
+from aflow_grpo.llm.simulator.effects import resampled
+from aflow_grpo.llm.simulator.levels import seen_at
+from aflow_grpo.llm.simulator.profile import Lengths, Profile, profile_name, profile_of
 from aflow_grpo.records import Problem
 from aflow_grpo.seeds import derive_seed
 
@@ -44,14 +47,35 @@ class Skill:
         seed: Decides which problems are within reach.
         noise: Scales how much repeated calls differ; 0: they never do.
         visibility: Scales how far difficulty shows in the problem; 1: as recorded.
+        effects_seed: Draws the profiles' figures anew; None: the nominal ones.
     """
 
-    def __init__(self, seed: int, noise: float, visibility: float = 1.0) -> None:
+    def __init__(
+        self,
+        seed: int,
+        noise: float,
+        visibility: float = 1.0,
+        effects_seed: int | None = None,
+    ) -> None:
         self._seed = seed
         self._noise = noise
         self._visibility = visibility
+        self._effects_seed = effects_seed
+        self._profiles: dict[str, Profile] = {}
         self._draw = lru_cache(maxsize=262_144)(self._compute_draw)
         self._shared = lru_cache(maxsize=65_536)(self._compute_shared)
+
+    def profile(self, problem: Problem) -> Profile:
+        """The figures of the problem's dataset in this world, its levels as far as they show."""
+        name = profile_name(problem)
+        if name not in self._profiles:
+            profile = profile_of(problem)
+            if self._effects_seed is not None:
+                profile = resampled(profile, self._effects_seed, name, problem.domain)
+            if profile.scale:
+                profile = replace(profile, scale=seen_at(profile.scale, self._visibility))
+            self._profiles[name] = profile
+        return self._profiles[name]
 
     def solves(
         self, problem: Problem, family: str, wording: str, gain: float, rng: random.Random
@@ -65,7 +89,7 @@ class Skill:
             gain: Accuracy of the method minus that of one written answer.
             rng: The call's own.
         """
-        profile = profile_of(problem)
+        profile = self.profile(problem)
         residual = self.residual(problem) * self._noise**2
         position = (
             self._shared(problem, family)
@@ -109,33 +133,33 @@ class Skill:
 
     def accuracy(self, problem: Problem) -> float:
         """Expected accuracy of one written answer, before the problem itself is known."""
-        profile, level = profile_of(problem), level_of(problem)
+        profile, level = self.profile(problem), level_of(problem)
         if profile.scale is None or not level:
             return profile.accuracy
-        return level_accuracies(profile.scale, self._visibility)[level - 1]
+        return profile.scale.accuracy[level - 1]
 
     def residual(self, problem: Problem) -> float:
         """Share of the variance that is drawn anew for every call."""
-        profile, level = profile_of(problem), level_of(problem)
+        profile, level = self.profile(problem), level_of(problem)
         return profile.scale.residual[level - 1] if profile.scale and level else profile.residual
 
     def program_gain(self, problem: Problem) -> float:
         """Accuracy of a program minus that of a written answer."""
-        profile, level = profile_of(problem), level_of(problem)
+        profile, level = self.profile(problem), level_of(problem)
         if profile.scale and level:
             return profile.scale.program[level - 1]
         return profile.gains.get("programmer", 0.0)
 
     def lengths(self, problem: Problem) -> Lengths:
         """How long replies about the problem are."""
-        profile, level = profile_of(problem), level_of(problem)
+        profile, level = self.profile(problem), level_of(problem)
         if profile.scale and profile.scale.lengths and level:
             return profile.scale.lengths[level - 1]
         return profile.lengths
 
     def wrong_choice(self, problem: Problem, uniform: float) -> int:
         """Which of the wrong values (0 the likeliest) a wrong reply has, for a uniform draw."""
-        profile, level = profile_of(problem), level_of(problem)
+        profile, level = self.profile(problem), level_of(problem)
         scale = profile.scale
         first = _first_share(scale.same_wrong[level - 1] if scale and level else profile.same_wrong)
         if uniform < first:
@@ -144,7 +168,7 @@ class Skill:
 
     def _compute_shared(self, problem: Problem, family: str) -> float:
         """The problem's and the family's part of the position."""
-        profile = profile_of(problem)
+        profile = self.profile(problem)
         own = 1 - profile.family - profile.wording - self.residual(problem)
         hidden = self._draw(problem.id, "problem")
         if profile.scale and level_of(problem):  # the level shows, and shifts the accuracy

@@ -44,7 +44,9 @@ class World:
         self.settings = settings
         self._markers = markers
         self._index = ProblemIndex(problems)
-        self._skill = Skill(settings.skill_seed, settings.noise, settings.visibility)
+        self._skill = Skill(
+            settings.skill_seed, settings.noise, settings.visibility, settings.effects_seed
+        )
 
     def completion(self, body: Any, fault: Fault | None = None) -> dict[str, Any]:
         """The response body for a decoded request body; a pure function of both arguments.
