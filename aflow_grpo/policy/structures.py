@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 
 from aflow_grpo.records import Domain
 
-__all__ = ["Draft", "draft_workflow"]
+__all__ = ["MOST_STEPS", "Choice", "Draft", "Plan", "draft_of", "draft_workflow", "table_sizes"]
 
-_MOST_STEPS = 2
+MOST_STEPS = 2
 """Most steps after the first one, each of one or two operators."""
 _STOP_SHARE = 0.45
 """Chance of ending after each step."""
@@ -219,8 +219,42 @@ def draft_workflow(domain: Domain, rng: random.Random) -> Draft:
     begin = _vote if rng.random() < _VOTE_SHARE[domain] else _once
     lines, answer = begin(source, rng)
     draft = Draft(lines, answer, source.operator)
-    for _ in range(_MOST_STEPS):
+    for _ in range(MOST_STEPS):
         if rng.random() < _STOP_SHARE:
             break
         draft = _pick(_STEPS[domain], rng)(draft, rng)
     return _instruct(draft, domain, rng)
+
+
+Choice = tuple[int, int]
+"""Position in a domain's table of sources or steps, and the seed of how it is written."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A draft as the choices that made it, so that one of them can be changed."""
+
+    source: Choice
+    vote: bool = False
+    """Whether it begins with three samples of the source and an ensemble."""
+    steps: tuple[Choice, ...] = ()
+    """At most `MOST_STEPS`."""
+    instruction: int = 0
+    """Seed of what Custom calls are told."""
+
+
+def table_sizes(domain: Domain) -> tuple[int, int]:
+    """How many sources and how many steps there are to choose from."""
+    return len(_SOURCES[domain]), len(_STEPS[domain])
+
+
+def draft_of(domain: Domain, plan: Plan) -> Draft:
+    """The draft that a plan describes; every one that `draft_workflow` can make has a plan."""
+    which, seed = plan.source
+    source = _SOURCES[domain][which][0]
+    begin = _vote if plan.vote else _once
+    lines, answer = begin(source, random.Random(seed))
+    draft = Draft(lines, answer, source.operator)
+    for which, seed in plan.steps:
+        draft = _STEPS[domain][which][0](draft, random.Random(seed))
+    return _instruct(draft, domain, random.Random(plan.instruction))
