@@ -15,6 +15,8 @@ from trainer_runs import run_verb
 from aflow_grpo.cli import TrainerCLI, run_trainer_verb
 from aflow_grpo.records import DOMAINS
 from aflow_grpo.training.rank_watch import RankWatch
+from aflow_grpo.workbench.executor_settings import nested
+from aflow_grpo.workbench.experiments.plan import read_experiment
 
 ROOT = Path(__file__).resolve().parents[1]
 BASE = ROOT / "configs" / "base.yaml"
@@ -22,8 +24,9 @@ FILES = sorted(
     path
     for folder in ("configs", "experiments")
     for path in (ROOT / folder).rglob("*.yaml")
-    if path != BASE
+    if path != BASE and path.name != "experiment.yaml"
 )
+EXPERIMENTS = sorted((ROOT / "experiments").rglob("experiment.yaml"))
 VERBS = ("fit", "validate", "test")
 LINKED = (("model", "seed"), ("data", "seed"))
 COMMAND = re.compile(r"aflow-grpo (fit|validate|test)((?: --config \S+\.yaml)*)")
@@ -83,6 +86,21 @@ def test_every_file_is_accepted_on_top_of_base(parser: Any, path: Path, verb: st
     shares = [config[verb].data.mix[domain] for domain in DOMAINS]
     assert sum(shares) == pytest.approx(1)
     assert config[verb].trainer.num_sanity_val_steps == 0, "base.yaml is the first layer"
+
+
+@pytest.mark.parametrize("path", EXPERIMENTS, ids=name_of)
+def test_what_an_experiment_sets_is_accepted(parser: Any, path: Path, tmp_path: Path) -> None:
+    experiment = read_experiment(path)
+    for version in (experiment, experiment.shortened()):
+        for arm in version.arms:
+            for replicate in version.replicates_in("sealed")[:1]:
+                for told in (version.judged_in("sealed") or {"": {}}).values():
+                    merged = {**version.settings, **arm.settings, **told}
+                    layer = tmp_path / "layer.yaml"
+                    layer.write_text(yaml.safe_dump(nested(replicate.fill(merged))))
+                    files = [ROOT / name for name in (*version.configs, *arm.configs)]
+                    layers = [f"--config={name}" for name in (*files, layer)]
+                    parser.instantiate(parser.parse_args(["fit", *layers]))
 
 
 @pytest.mark.parametrize("path", [BASE, *FILES], ids=name_of)

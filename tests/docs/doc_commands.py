@@ -56,6 +56,7 @@ PARSED = {
     "--config configs/logger/tensorboard.yaml": "the package tensorboard, which is no dependency",
     "--config configs/logger/wandb.yaml": "the package wandb, which is no dependency",
     "data prepare gsm8k math": "benchmarks, or the hub",
+    "experiment ": "minutes to an hour; tests/slow/test_short_experiments.py makes short versions",
     "score recorded_runs/": "the recorded runs in AFLOW_GRPO_DATA",
 }
 """Part of a command -> what it needs that a test machine lacks; the parser takes its options."""
