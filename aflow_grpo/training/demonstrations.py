@@ -3,8 +3,10 @@
 Where every workflow of a group failed, its rewards say nothing. A workflow that is known to solve
 the problem then shows the policy what it has not found: as an auxiliary loss (its negative
 log-likelihood), or as one more member of the group, weighed by its importance since the policy did
-not draw it. Every demonstration is verified: it was executed on this very problem, as written, and
-its answer was right.
+not draw it. Demonstrations from `library` and `rollouts` are verified: each was executed on this
+very problem, as written, and its answer was right. Those that an outcome model chooses are verified
+in another sense: this very text ran as written on other problems, and of all that did, the model
+expects most of it on a problem that reads like this one.
 
 Demonstrations count in no figure of the policy's, but what they cost counts. Each rank finds those
 of its own groups; what is remembered of earlier rollouts is the same on all ranks and part of the
@@ -28,6 +30,7 @@ from aflow_grpo.records import Completion, Problem, Rollout
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.seeds import derive_seed
 from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.training.outcome_use import Choice, Outlook
 from aflow_grpo.workflow.library import library
 
 if TYPE_CHECKING:
@@ -40,9 +43,11 @@ __all__ = ["Demonstration", "DemonstrationSettings", "Demonstrations", "Shown", 
 class DemonstrationSettings:
     """Verified workflows beside the policy's own."""
 
-    source: Literal["library", "rollouts"] = "rollouts"
+    source: Literal["library", "rollouts", "outcome_model"] = "rollouts"
     """``library``: one of the domain's fixed workflows, executed on the problem. ``rollouts``: the
-    best workflow that the policy itself wrote for the problem in an earlier iteration."""
+    best workflow that the policy itself wrote for the problem in an earlier iteration.
+    ``outcome_model``: of the workflows that the policy itself wrote and that ran, the one that
+    `model.grpo.outcome_model` expects most of on this problem, known by its text alone."""
     use: Literal["auxiliary", "member"] = "auxiliary"
     """``auxiliary``: a loss term, the mean negative log-likelihood of the demonstrations' tokens.
     ``member``: one more member of its group, with its reward; its tokens are weighed by the
@@ -50,8 +55,14 @@ class DemonstrationSettings:
     that nobody drew (arXiv 2504.14945)."""
     weight: float = 0.1
     """Of the loss term, or of the member's advantage."""
-    only_unsolved: bool = True
-    """Only where none of the group's own workflows found the right answer."""
+    only_unsolved: bool | None = None
+    """Only where none of the group's own workflows found the right answer. null: so, but not with
+    ``outcome_model``, which is to teach the better of several that work."""
+    min_runs: int = 5
+    """A workflow has run at least so often before it is shown (``outcome_model``)."""
+    temperature: float = 0.0
+    """0 shows the workflow of the highest expected reward; above, one is drawn with a probability
+    proportional to exp(expected reward / temperature), in points (``outcome_model``)."""
     remembered_problems: int = 10_000
     """Of so many problems, those seen last, the best workflow is remembered (``rollouts``)."""
 
@@ -66,11 +77,24 @@ class DemonstrationSettings:
             raise ConfigError(
                 f"{key}.remembered_problems={self.remembered_problems}: expected at least 1."
             )
+        if self.min_runs < 1:
+            raise ConfigError(f"{key}.min_runs={self.min_runs}: expected at least 1.")
+        if not 0 <= self.temperature < float("inf"):
+            raise ConfigError(
+                f"{key}.temperature={self.temperature:g}: expected 0 or more, in points."
+            )
+
+    @property
+    def solved_too(self) -> bool:
+        """Whether groups that found the right answer get one as well."""
+        if self.only_unsolved is None:
+            return self.source == "outcome_model"
+        return not self.only_unsolved
 
 
 @dataclass(frozen=True)
 class Demonstration:
-    """One verified workflow for one group of a batch."""
+    """One workflow to learn from, for one group of a batch."""
 
     completion: Completion
     """In the policy's tokens, the end token included. Its log-probabilities are those of whoever
@@ -78,7 +102,7 @@ class Demonstration:
     group: int
     """As in the batch's rollouts."""
     reward: float
-    """What it earned, in points."""
+    """What it earned, or is expected to, in points."""
     weight: float
     use: Literal["auxiliary", "member"]
 
@@ -121,12 +145,15 @@ class Demonstrations:
         self._settings = settings
         self._kept: dict[str, _Kept] = {}
 
-    def for_batch(self, module: GRPOModule, rollouts_B: Sequence[Rollout]) -> Shown:
+    def for_batch(
+        self, module: GRPOModule, rollouts_B: Sequence[Rollout], outlook: Outlook | None = None
+    ) -> Shown:
         """Demonstrations for groups of executed rollouts; those of the library are executed now.
 
         Args:
             module: Its policy, trainer, seed and iteration, which has not been counted yet.
             rollouts_B: This rank's, whole groups.
+            outlook: What the outcome model says; None: it says nothing yet.
 
         Raises:
             ConfigError: The policy has no tokens of its own.
@@ -137,15 +164,22 @@ class Demonstrations:
         problems = {
             r.group: r.problem
             for r in rollouts_B
-            if not r.masked and not (settings.only_unsolved and _solves(rollouts_B, r.group))
+            if not r.masked and (settings.solved_too or not _solves(rollouts_B, r.group))
         }
         executed: list[Rollout] = []
         if settings.source == "library":
             executed = _executed(module, problems)
             found = {r.group: (r.completion, r.reward.total) for r in executed if _verified(r)}
+        elif settings.source == "outcome_model":
+            found = _chosen(module, problems, settings, outlook)
         else:
             found = {
-                group: (_completion(module.policy, problem, kept), kept.reward)
+                group: (
+                    _completion(
+                        module.policy, problem, kept.token_ids.tolist(), kept.logprobs.tolist()
+                    ),
+                    kept.reward,
+                )
                 for group, problem in problems.items()
                 if (kept := self._kept.get(problem.id)) is not None
             }
@@ -210,18 +244,53 @@ def _solves(rollouts_B: Sequence[Rollout], group: int) -> bool:
     return any(r.score.correct for r in rollouts_B if r.group == group)
 
 
-def _completion(policy: BasePolicy, problem: Problem, kept: _Kept) -> Completion:
-    """A remembered workflow as it was drawn; the prompt is the same, too."""
+def _completion(
+    policy: BasePolicy, problem: Problem, token_ids: Sequence[int], logprobs: Sequence[float]
+) -> Completion:
+    """A remembered workflow, as if it were drawn for this problem."""
     local = _local(policy)
-    prompt, token_ids = local.encode(problem.visible), tuple(kept.token_ids.tolist())
+    prompt = local.encode(problem.visible)
     return Completion(
         text=str(local.tokenizer.decode(list(token_ids[:-1]), clean_up_tokenization_spaces=False)),
         prompt_ids=prompt.ids,
-        token_ids=token_ids,
-        logprobs=tuple(kept.logprobs.tolist()),
+        token_ids=tuple(token_ids),
+        logprobs=tuple(logprobs),
         finished=True,
         context_cut=prompt.context_cut,
     )
+
+
+def _chosen(
+    module: GRPOModule,
+    problems: Mapping[int, Problem],
+    settings: DemonstrationSettings,
+    outlook: Outlook | None,
+) -> dict[int, tuple[Completion, float]]:
+    """For each group the workflow that the outcome model chooses, and what it expects of it.
+
+    Nobody drew it for this problem, so its log-probabilities are 0.
+    """
+    found = {}
+    for group, problem in problems.items() if outlook is not None else ():
+        assert outlook is not None
+        choices = outlook.choices(problem.domain, problem.question, settings.min_runs)
+        if choices:
+            seed = derive_seed(module.seed, "outcome_model", module.iteration, problem.id)
+            one = choices[_drawn(choices, settings.temperature, seed)]
+            nobody = [0.0] * len(one.token_ids)
+            completion = _completion(module.policy, problem, one.token_ids, nobody)
+            found[group] = (completion, one.expected)
+    return found
+
+
+def _drawn(choices: Sequence[Choice], temperature: float, seed: int) -> int:
+    """The place of one of the choices, which are sorted, best first."""
+    if temperature == 0:
+        return 0
+    expected_T = torch.tensor([choice.expected for choice in choices], dtype=torch.float64)
+    weights_T = torch.softmax(expected_T / temperature, 0)
+    generator = torch.Generator().manual_seed(seed)
+    return int(torch.multinomial(weights_T, 1, generator=generator))
 
 
 def _executed(module: GRPOModule, problems: Mapping[int, Problem]) -> list[Rollout]:

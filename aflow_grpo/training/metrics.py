@@ -54,6 +54,12 @@ weight and ``train/correction_capped`` the share of tokens at `correction_cap`, 
 With `zero_variance: resample`, ``train/resampled_groups`` is how many were replaced for want of a
 signal.
 With `grpo.demonstrations`, ``train/demonstrations`` is how many groups got one.
+With `grpo.outcome_model`, ``train/outcome/rows`` is how many executed workflows it knows. Once it
+is used: ``train/outcome/noise_share`` (``.domain``), the share of the variance of right or wrong
+that it takes for chance; ``train/outcome/by_text_share`` (``.domain``), the share of what depends
+on text and workflow together, 0 where no text says which workflow suits it; and
+``train/outcome/agreement``, the correlation of denoised and actual rewards of what ran as written.
+``time/outcome_s`` are the seconds of its fit.
 ``train/cost_usd_total`` is the list cost since the run began, evaluations and fallbacks included.
 ``train/reward_stage`` is 0 in stage `structure`, whose rollouts have no answer (accuracy 0), and 1
 in stage `full`.

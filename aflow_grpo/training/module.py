@@ -29,11 +29,13 @@ from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.reward_settings import Stage
 from aflow_grpo.training.collect import Collected, rollout_callback_of
 from aflow_grpo.training.demonstrations import Demonstrations, Shown
+from aflow_grpo.training.even_start import EvenStart
 from aflow_grpo.training.guard import TrainingGuard
 from aflow_grpo.training.interrupts import deferred_interrupt
 from aflow_grpo.training.judging import JudgingModule
 from aflow_grpo.training.lengths import DRAW_EVERY_N_ITERATIONS, check_lengths, left_out_metrics
 from aflow_grpo.training.metrics import rollout_metrics
+from aflow_grpo.training.outcome_use import JudgedRewards, OutcomeUse, Outlook
 from aflow_grpo.training.pipeline import Pipeline
 from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
@@ -86,6 +88,8 @@ class GRPOModule(JudgingModule):
         self._reward_stage = RewardStage()
         self._forecast = SpendForecast()
         self._demonstrations = Demonstrations(grpo.demonstrations)
+        self._outcomes = OutcomeUse(grpo.outcome_model, policy.operators)
+        self._even_start = EvenStart(grpo.even_start, policy.operators)
         self._guard = TrainingGuard(grpo.guard, kl_is_known=self.objective.loss.kl_coef > 0)
         self._pipeline = Pipeline(self)
         self.automatic_optimization = False
@@ -140,6 +144,8 @@ class GRPOModule(JudgingModule):
             "cost_usd": self.cost_usd,
             "guard": self._guard.validity.state_dict(),
             "demonstrations": self._demonstrations.state_dict(),
+            "outcomes": self._outcomes.state_dict(),
+            "even_start": self._even_start.state_dict(),
             "written_ahead": self._pipeline.state_dict(),
             "policy": self.policy.fingerprint(),
         }
@@ -175,6 +181,8 @@ class GRPOModule(JudgingModule):
         self.cost_usd = float(state["cost_usd"])
         self._guard.validity.load_state_dict(state.get("guard", {}))
         self._demonstrations.load_state_dict(state.get("demonstrations", {}))
+        self._outcomes.load_state_dict(state.get("outcomes", {}))
+        self._even_start.load_state_dict(state.get("even_start", {}))
         self._pipeline.load_state_dict(state.get("written_ahead", {}))
         self._optimizer_steps = int(checkpoint["global_step"])
         self.optimizer_settings.overrule(checkpoint, self.trainer.max_steps)
@@ -212,18 +220,30 @@ class GRPOModule(JudgingModule):
         collected, draw = self._pipeline.collect(batch)
         self.rollouts = gather_rollouts(collected.every_B, Ranks.of(self.trainer))
         stage: Stage = "structure" if draw.rehearse else "full"
-        self._update(collected, self._shown(collected, stage), stage)
+        outlook = None
+        if stage == "full":
+            with Ranks.of(self.trainer).together():
+                outlook = self._outcomes.look(self.rollouts, self.iteration)
+        self._update(collected, self._shown(collected, stage, outlook), stage, outlook)
         self.grpo.check_idle(self._idle_steps)
         return None
 
-    def _shown(self, collected: Collected, stage: Stage) -> Shown:
+    def _shown(self, collected: Collected, stage: Stage, outlook: Outlook | None) -> Shown:
         """Demonstrations for the rollouts; none where nothing has been executed in earnest."""
         if stage == "structure":
             return Shown([], [])
         with Ranks.of(self.trainer).together():
-            return self._demonstrations.for_batch(self, collected.rollouts_B)
+            return self._demonstrations.for_batch(self, collected.rollouts_B, outlook)
 
-    def _update(self, collected: Collected, shown: Shown, stage: Stage) -> None:
+    def _judged(self, collected: Collected, outlook: Outlook | None) -> JudgedRewards | None:
+        """What enters the advantages in place of the rewards."""
+        mine, every = collected.rollouts_B, self.rollouts
+        even = self._even_start.judged(mine, every, self.iteration)
+        return even or self._outcomes.judged(outlook, mine, every)
+
+    def _update(
+        self, collected: Collected, shown: Shown, stage: Stage, outlook: Outlook | None
+    ) -> None:
         """Everything that turns one boundary into the next: weights, counters, metrics.
 
         Until the first optimiser step an interrupt discards the iteration, whose rollouts the
@@ -236,6 +256,7 @@ class GRPOModule(JudgingModule):
                 collected.rollouts_B,
                 lag=collected.lag,
                 demonstrations=shown.demonstrations,
+                judged=self._judged(collected, outlook),
             )
             self._leave_boundary()
             if any(not rollout.masked for rollout in self.rollouts):
@@ -245,7 +266,10 @@ class GRPOModule(JudgingModule):
             executed = gather_rollouts(shown.executed, Ranks.of(self.trainer))
             self._count_cost([*self.rollouts, *executed])
             self._demonstrations.remember(self.rollouts)
-            self._log(self._metrics(collected, update, stage))
+            self._outcomes.remember(self.rollouts)
+            self._even_start.remember(self.rollouts, self.iteration - 1)
+            metrics = self._metrics(collected, update, stage)
+            self._log(metrics | self._outcomes.metrics(outlook, self.rollouts))
             ended = 0 <= self.trainer.max_steps <= self.trainer.global_step
             if ended or self.iteration % DRAW_EVERY_N_ITERATIONS == 0:
                 self._log_lengths("train", self.rollouts)

@@ -8,7 +8,9 @@ from typing import Any
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.grpo.presets import LossSettings, resolve
 from aflow_grpo.training.demonstrations import DemonstrationSettings
+from aflow_grpo.training.even_start import EvenStartSettings
 from aflow_grpo.training.guard import GuardSettings
+from aflow_grpo.training.outcome_use import OutcomeSettings
 from aflow_grpo.training.ranks import TOLD
 
 __all__ = ["EvaluationSettings", "GRPOSettings", "OptimizerSettings"]
@@ -42,6 +44,12 @@ class GRPOSettings:
     equal, so that nothing could be learned."""
     demonstrations: DemonstrationSettings | None = None
     """Verified workflows of others, or earlier ones, that join each update; null: none."""
+    outcome_model: OutcomeSettings | None = None
+    """A model of what each workflow is worth, fitted on the run's own rollouts: it takes the noise
+    out of the advantages, and may choose demonstrations; null: none."""
+    even_start: EvenStartSettings | None = None
+    """First iterations that teach to write workflows that run, whatever kind they are of; null:
+    none."""
     guard: GuardSettings = field(default_factory=GuardSettings)
     """When training has gone wrong and is ended."""
 
@@ -50,6 +58,11 @@ class GRPOSettings:
         for name in ("ppo_epochs", "minibatches", "micro_batch_size", "sample_batch_size"):
             _at_least(f"model.grpo.{name}", getattr(self, name), 1)
         shown = self.demonstrations
+        if shown is not None and shown.source == "outcome_model" and self.outcome_model is None:
+            raise ConfigError(
+                "model.grpo.demonstrations.source=outcome_model needs the model, and "
+                "model.grpo.outcome_model is null. Set it (an empty mapping takes the defaults)."
+            )
         if shown is not None and shown.use == "member" and resolve(self.loss).correction == "off":
             raise ConfigError(
                 "model.grpo.demonstrations.use=member needs the importance correction, and "

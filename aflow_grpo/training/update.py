@@ -27,6 +27,7 @@ from aflow_grpo.records import Rollout
 from aflow_grpo.seeds import derive_seed
 from aflow_grpo.training.demonstrations import Demonstration, imitation_loss
 from aflow_grpo.training.guard import check_finite
+from aflow_grpo.training.outcome_use import JudgedRewards
 from aflow_grpo.training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def update_policy(
     *,
     lag: int = 0,
     demonstrations: Sequence[Demonstration] = (),
+    judged: JudgedRewards | None = None,
 ) -> UpdateReport:
     """Update `module.policy` from one batch of rollouts.
 
@@ -64,10 +66,11 @@ def update_policy(
         rollouts_B: This rank's, whole groups.
         lag: Updates between the policy that wrote them and this one.
         demonstrations: For this rank's groups.
+        judged: What enters the advantages instead of the rollouts' rewards; on all ranks or none.
     """
     started = time.perf_counter()
     module.optimizers().zero_grad(set_to_none=True)  # type: ignore[union-attr] # of an abandoned one
-    update = _Update(module, rollouts_B, lag, demonstrations)
+    update = _Update(module, rollouts_B, lag, demonstrations, judged)
     steps: list[dict[str, float]] = []
     if update.learns:
         with _seeded_dropout(module):
@@ -115,19 +118,25 @@ class _Row(NamedTuple):
 
 
 def _gathered(
-    ranks: Ranks, rollouts_B: Sequence[Rollout], members: Sequence[Demonstration]
+    ranks: Ranks,
+    rollouts_B: Sequence[Rollout],
+    members: Sequence[Demonstration],
+    judged: JudgedRewards,
 ) -> tuple[list[_Row], list[int]]:
     """All ranks' rollouts, then all ranks' members besides; and the places of this rank's.
 
     The order is that of one process, so that mini-batches are the same on any number of ranks.
     """
+    scale_of = judged.scales.get
     drawn = [
-        _Row(r.reward.total, r.group, not r.masked, c.finished, len(c.token_ids))
-        for r in rollouts_B
+        _Row(reward / scale_of(r.group, 1.0), r.group, not r.masked, c.finished, len(c.token_ids))
+        for r, reward in zip(rollouts_B, judged.rewards_B, strict=True)
         for c in [r.completion]
     ]
     shown = [
-        _Row(d.reward, d.group, True, True, len(d.completion.token_ids), d.weight) for d in members
+        _Row(d.reward / scale_of(d.group, 1.0), d.group, True, True, len(c.token_ids), d.weight)
+        for d in members
+        for c in [d.completion]
     ]
     everybody = ranks.gather((drawn, shown))
     first_group, groups = [], 0
@@ -153,6 +162,7 @@ class _Update:
         rollouts_B: Sequence[Rollout],
         lag: int,
         demonstrations: Sequence[Demonstration],
+        judged: JudgedRewards | None,
     ) -> None:
         self.module = module
         self.ranks = Ranks.of(module.trainer)
@@ -162,7 +172,14 @@ class _Update:
         )
         members = [d for d in demonstrations if d.use == "member"]
         self._imitated = [d for d in demonstrations if d.use == "auxiliary"]
-        rows, places = _gathered(self.ranks, rollouts_B, members)
+        advantage = objective.advantage
+        if judged is None:
+            judged = JudgedRewards([r.reward.total for r in rollouts_B], {})
+        elif advantage.scale in ("group_std", "batch_std"):
+            advantage = replace(advantage, scale="none")  # each group has its scale already
+        else:
+            judged = replace(judged, scales={})
+        rows, places = _gathered(self.ranks, rollouts_B, members, judged)
         self.lengths = [row.length for row in rows]
         self._shown = {n for n, row in enumerate(rows) if row.shown is not None}
         counts = self.ranks.gather(
@@ -181,7 +198,7 @@ class _Update:
             torch.tensor([row.group for row in rows], dtype=torch.long),
             valid_N,
         )
-        self.advantages_N = group_advantages(*scored, objective.advantage).float()
+        self.advantages_N = group_advantages(*scored, advantage).float()
         weights = [1.0 if row.shown is None else row.shown for row in rows]
         self.advantages_N = self.advantages_N * torch.tensor(weights)
         own_N = torch.tensor([row.shown is None for row in rows], dtype=torch.bool)

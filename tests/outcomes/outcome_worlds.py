@@ -11,24 +11,8 @@ from aflow_grpo.outcomes.structure import Structure
 
 __all__ = ["World", "made_world", "structures"]
 
-_WORDS = [
-    "red",
-    "blue",
-    "cat",
-    "dog",
-    "train",
-    "speed",
-    "apple",
-    "pear",
-    "boat",
-    "river",
-    "hill",
-    "wheel",
-    "coin",
-    "card",
-    "plane",
-    "rope",
-]
+_WORDS = ["red", "blue", "cat", "dog", "train", "speed", "apple", "pear"]
+_WORDS += ["boat", "river", "hill", "wheel", "coin", "card", "plane", "rope"]
 
 
 def structures(count: int) -> list[Structure]:
