@@ -13,6 +13,7 @@ from typing import Any
 
 from aflow_grpo.data.sources import DataSource, load_sources
 from aflow_grpo.evaluation.crossed import crossed_ratio
+from aflow_grpo.outcomes.router import Router
 from aflow_grpo.records import DOMAINS, Domain
 from aflow_grpo.workbench.executor_settings import config_path
 from aflow_grpo.workbench.experiments.arena import Arena
@@ -26,7 +27,7 @@ from aflow_grpo.workbench.experiments.fixed import (
     ranking,
 )
 from aflow_grpo.workbench.experiments.plan import Experiment, Replicate
-from aflow_grpo.workbench.experiments.routing import fixed_router, run_router
+from aflow_grpo.workbench.experiments.routing import executed_rows, routed_rows
 from aflow_grpo.workbench.experiments.rows import Row
 from aflow_grpo.workbench.experiments.running import Cell
 from aflow_grpo.workbench.experiments.tables import (
@@ -36,6 +37,7 @@ from aflow_grpo.workbench.experiments.tables import (
     figure,
     markdown_table,
 )
+from aflow_grpo.workbench.outcomes import from_journal
 
 __all__ = ["baseline_rows", "table"]
 
@@ -88,13 +90,20 @@ def baseline_rows(
         chosen_on = execute_fixed(arena, selection, n, "selection", folder / "selection.jsonl")
         fixed = execute_fixed(arena, problems, n, judged_on, folder / "judged.jsonl")
         rows = _fixed_arms(chosen_on, fixed, policy)
-        routers = {"router, from fixed workflows": fixed_router(chosen_on, selection)}
+        routers = {"router, from fixed workflows": Router(executed_rows(chosen_on, selection))}
         for arm in experiment.options.get("routers", ()):
             run = root / Cell(experiment.arm(arm), replicate).name / "fit"
-            routers[f"router, from the run of {arm}"] = run_router(run)
+            routers[f"router, from the run of {arm}"] = from_journal(run)
         for number, (name, router) in enumerate(routers.items()):
-            file = folder / f"router-{number}.jsonl"
-            rows += router.execute(arena, problems, name, n, judged_on, file)
+            rows += routed_rows(
+                router,
+                arena,
+                problems,
+                arm=name,
+                replicate=n,
+                judged_on=judged_on,
+                file=folder / f"router-{number}.jsonl",
+            )
     return rows
 
 
