@@ -15,7 +15,6 @@ checkpoint. Not here: the update that takes them (`update`).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
@@ -25,18 +24,22 @@ from torch import Tensor
 
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.policy.base import BasePolicy
-from aflow_grpo.policy.policy import Policy
 from aflow_grpo.records import Completion, Problem, Rollout
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.seeds import derive_seed
-from aflow_grpo.training.collect import rollout_callback_of
+from aflow_grpo.training.known_workflows import as_written_for, execute, local, writable
 from aflow_grpo.training.outcome_use import Choice, Outlook
-from aflow_grpo.workflow.library import library
+from aflow_grpo.training.ranks import Ranks
+from aflow_grpo.training.shares import own_share
 
 if TYPE_CHECKING:
     from aflow_grpo.training.module import GRPOModule
 
 __all__ = ["Demonstration", "DemonstrationSettings", "Demonstrations", "Shown", "imitation_loss"]
+
+
+_FAR_OFF = 1 << 20
+"""No run has so many iterations."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,9 @@ class DemonstrationSettings:
     ``outcome_model``, which is to teach the better of several that work."""
     min_runs: int = 5
     """A workflow has run at least so often before it is shown (``outcome_model``)."""
+    further_problems: int = 0
+    """So many other training problems get one in each iteration, too: they are known by their text,
+    and nothing is executed on them (``outcome_model``, ``auxiliary``)."""
     temperature: float = 0.0
     """0 shows the workflow of the highest expected reward; above, one is drawn with a probability
     proportional to exp(expected reward / temperature), in points (``outcome_model``)."""
@@ -79,6 +85,16 @@ class DemonstrationSettings:
             )
         if self.min_runs < 1:
             raise ConfigError(f"{key}.min_runs={self.min_runs}: expected at least 1.")
+        if self.further_problems < 0:
+            raise ConfigError(
+                f"{key}.further_problems={self.further_problems}: expected 0 or more."
+            )
+        if self.further_problems and (self.source, self.use) != ("outcome_model", "auxiliary"):
+            raise ConfigError(
+                f"{key}.further_problems={self.further_problems} with source={self.source} and "
+                f"use={self.use}: expected source: outcome_model and use: auxiliary, since nothing "
+                "is executed on these problems."
+            )
         if not 0 <= self.temperature < float("inf"):
             raise ConfigError(
                 f"{key}.temperature={self.temperature:g}: expected 0 or more, in points."
@@ -171,12 +187,16 @@ class Demonstrations:
             executed = _executed(module, problems)
             found = {r.group: (r.completion, r.reward.total) for r in executed if _verified(r)}
         elif settings.source == "outcome_model":
+            problems |= _further(module, settings.further_problems, len(rollouts_B))
             found = _chosen(module, problems, settings, outlook)
         else:
             found = {
                 group: (
-                    _completion(
-                        module.policy, problem, kept.token_ids.tolist(), kept.logprobs.tolist()
+                    as_written_for(
+                        local(module.policy),
+                        problem,
+                        kept.token_ids.tolist(),
+                        kept.logprobs.tolist(),
                     ),
                     kept.reward,
                 )
@@ -244,22 +264,6 @@ def _solves(rollouts_B: Sequence[Rollout], group: int) -> bool:
     return any(r.score.correct for r in rollouts_B if r.group == group)
 
 
-def _completion(
-    policy: BasePolicy, problem: Problem, token_ids: Sequence[int], logprobs: Sequence[float]
-) -> Completion:
-    """A remembered workflow, as if it were drawn for this problem."""
-    local = _local(policy)
-    prompt = local.encode(problem.visible)
-    return Completion(
-        text=str(local.tokenizer.decode(list(token_ids[:-1]), clean_up_tokenization_spaces=False)),
-        prompt_ids=prompt.ids,
-        token_ids=tuple(token_ids),
-        logprobs=tuple(logprobs),
-        finished=True,
-        context_cut=prompt.context_cut,
-    )
-
-
 def _chosen(
     module: GRPOModule,
     problems: Mapping[int, Problem],
@@ -277,10 +281,25 @@ def _chosen(
         if choices:
             seed = derive_seed(module.seed, "outcome_model", module.iteration, problem.id)
             one = choices[_drawn(choices, settings.temperature, seed)]
-            nobody = [0.0] * len(one.token_ids)
-            completion = _completion(module.policy, problem, one.token_ids, nobody)
+            completion = as_written_for(local(module.policy), problem, one.token_ids)
             found[group] = (completion, one.expected)
     return found
+
+
+def _further(module: GRPOModule, count: int, first: int) -> dict[int, Problem]:
+    """This rank's share of further training problems, drawn by (seed, iteration).
+
+    Domains come in the shares of `data.mix`, as in a batch.
+    """
+    if not count:
+        return {}
+    data: Any = module.trainer.datamodule  # type: ignore[attr-defined]
+    drawn: list[Problem] = []
+    ahead = derive_seed(module.seed, "further", module.iteration)
+    while len(drawn) < count:  # batches of iterations far off, in an order of their own
+        drawn += data.train_batch(_FAR_OFF + ahead % _FAR_OFF + len(drawn), all_ranks=True)
+    share = own_share(drawn[:count], Ranks.of(module.trainer))
+    return {first + share.first + n: problem for n, problem in enumerate(share.items)}
 
 
 def _drawn(choices: Sequence[Choice], temperature: float, seed: int) -> int:
@@ -297,52 +316,10 @@ def _executed(module: GRPOModule, problems: Mapping[int, Problem]) -> list[Rollo
     """A fixed workflow for each group, drawn by (seed, iteration, problem) and executed."""
     requests = []
     for group, problem in problems.items():
-        texts = _writable(_local(module.policy), problem)
+        texts = writable(local(module.policy), problem)
         if texts:
             drawn = derive_seed(module.seed, "demonstration", module.iteration, problem.id)
             seed = rollout_seed(module.seed, "demonstration", module.iteration, problem, 0)
             chosen = texts[drawn % len(texts)]
             requests.append(RolloutRequest(problem, chosen, seed, group, module.grpo.group_size))
-    if not requests:
-        return []
-    running = rollout_callback_of(module.trainer).open_batch(module.trainer)
-    try:
-        for request in requests:
-            running.submit(request)
-        running.end()
-        return running.result()
-    except BaseException:
-        running.cancel()
-        raise
-
-
-def _writable(policy: Policy, problem: Problem) -> list[Completion]:
-    """The domain's fixed workflows that the policy could write, as if it had."""
-    prompt, tokenizer = policy.encode(problem.visible), policy.tokenizer
-    end, longest = policy.end_id, policy.sampling.max_new_tokens
-    found = []
-    for source in library(problem.domain).values():
-        text = json.dumps({"prompts": dict(source.prompts), "graph_code": source.graph_code})
-        ids = tokenizer.encode(text, add_special_tokens=False)
-        same = tokenizer.decode(ids, clean_up_tokenization_spaces=False) == text
-        if same and len(ids) < longest:
-            found.append(
-                Completion(
-                    text=text,
-                    prompt_ids=prompt.ids,
-                    token_ids=(*ids, end),
-                    logprobs=(0.0,) * (len(ids) + 1),
-                    finished=True,
-                    context_cut=prompt.context_cut,
-                )
-            )
-    return found
-
-
-def _local(policy: BasePolicy) -> Policy:
-    if not isinstance(policy, Policy):
-        raise ConfigError(
-            f"model.grpo.demonstrations: {policy.describe()} has no tokens here to imitate. Set "
-            "it to null, or use a policy in this process."
-        )
-    return policy
+    return execute(module, requests)

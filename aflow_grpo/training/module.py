@@ -29,19 +29,21 @@ from aflow_grpo.records import Problem, Rollout
 from aflow_grpo.reward_settings import Stage
 from aflow_grpo.training.collect import Collected, rollout_callback_of
 from aflow_grpo.training.demonstrations import Demonstrations, Shown
-from aflow_grpo.training.even_start import EvenStart
+from aflow_grpo.training.exploring import explore
 from aflow_grpo.training.guard import TrainingGuard
 from aflow_grpo.training.interrupts import deferred_interrupt
 from aflow_grpo.training.judging import JudgingModule
 from aflow_grpo.training.lengths import DRAW_EVERY_N_ITERATIONS, check_lengths, left_out_metrics
 from aflow_grpo.training.metrics import rollout_metrics
-from aflow_grpo.training.outcome_use import JudgedRewards, OutcomeUse, Outlook
+from aflow_grpo.training.outcome_use import OutcomeSettings, OutcomeUse, Outlook
 from aflow_grpo.training.pipeline import Pipeline
 from aflow_grpo.training.ranks import Ranks
+from aflow_grpo.training.run_logger import run_of
 from aflow_grpo.training.settings import EvaluationSettings, GRPOSettings, OptimizerSettings
 from aflow_grpo.training.shares import gather_rollouts
 from aflow_grpo.training.spending import SpendForecast
 from aflow_grpo.training.stage import RewardStage
+from aflow_grpo.training.storing import Place
 from aflow_grpo.training.update import UpdateReport, update_policy
 
 __all__ = ["STATE_KEY", "GRPOModule"]
@@ -89,7 +91,6 @@ class GRPOModule(JudgingModule):
         self._forecast = SpendForecast()
         self._demonstrations = Demonstrations(grpo.demonstrations)
         self._outcomes = OutcomeUse(grpo.outcome_model, policy.operators)
-        self._even_start = EvenStart(grpo.even_start, policy.operators)
         self._guard = TrainingGuard(grpo.guard, kl_is_known=self.objective.loss.kl_coef > 0)
         self._pipeline = Pipeline(self)
         self.automatic_optimization = False
@@ -145,7 +146,6 @@ class GRPOModule(JudgingModule):
             "guard": self._guard.validity.state_dict(),
             "demonstrations": self._demonstrations.state_dict(),
             "outcomes": self._outcomes.state_dict(),
-            "even_start": self._even_start.state_dict(),
             "written_ahead": self._pipeline.state_dict(),
             "policy": self.policy.fingerprint(),
         }
@@ -182,7 +182,6 @@ class GRPOModule(JudgingModule):
         self._guard.validity.load_state_dict(state.get("guard", {}))
         self._demonstrations.load_state_dict(state.get("demonstrations", {}))
         self._outcomes.load_state_dict(state.get("outcomes", {}))
-        self._even_start.load_state_dict(state.get("even_start", {}))
         self._pipeline.load_state_dict(state.get("written_ahead", {}))
         self._optimizer_steps = int(checkpoint["global_step"])
         self.optimizer_settings.overrule(checkpoint, self.trainer.max_steps)
@@ -217,6 +216,8 @@ class GRPOModule(JudgingModule):
 
     def training_step(self, batch: Sequence[Problem], batch_idx: int) -> STEP_OUTPUT:
         """One GRPO iteration on the problems of `batch`."""
+        if settings := self._outcomes.explores(self.iteration):
+            self._explore(settings)
         collected, draw = self._pipeline.collect(batch)
         self.rollouts = gather_rollouts(collected.every_B, Ranks.of(self.trainer))
         stage: Stage = "structure" if draw.rehearse else "full"
@@ -228,18 +229,23 @@ class GRPOModule(JudgingModule):
         self.grpo.check_idle(self._idle_steps)
         return None
 
+    def _explore(self, settings: OutcomeSettings) -> None:
+        """Before the first iteration; kept as part ``explore`` of the journal."""
+        with Ranks.of(self.trainer).together():
+            executed = explore(self, settings.explore_samples, settings.explore)
+        callback = rollout_callback_of(self.trainer)
+        if self.trainer.is_global_zero:
+            run = run_of(self.trainer.logger) or "fit"
+            callback.keep(executed, Place(run, "explore", 0), None)
+        self._outcomes.explored(executed)
+        self._count_cost(executed)
+
     def _shown(self, collected: Collected, stage: Stage, outlook: Outlook | None) -> Shown:
         """Demonstrations for the rollouts; none where nothing has been executed in earnest."""
         if stage == "structure":
             return Shown([], [])
         with Ranks.of(self.trainer).together():
             return self._demonstrations.for_batch(self, collected.rollouts_B, outlook)
-
-    def _judged(self, collected: Collected, outlook: Outlook | None) -> JudgedRewards | None:
-        """What enters the advantages in place of the rewards."""
-        mine, every = collected.rollouts_B, self.rollouts
-        even = self._even_start.judged(mine, every, self.iteration)
-        return even or self._outcomes.judged(outlook, mine, every)
 
     def _update(
         self, collected: Collected, shown: Shown, stage: Stage, outlook: Outlook | None
@@ -256,7 +262,7 @@ class GRPOModule(JudgingModule):
                 collected.rollouts_B,
                 lag=collected.lag,
                 demonstrations=shown.demonstrations,
-                judged=self._judged(collected, outlook),
+                judged=self._outcomes.judged(outlook, collected.rollouts_B, self.rollouts),
             )
             self._leave_boundary()
             if any(not rollout.masked for rollout in self.rollouts):
@@ -267,7 +273,6 @@ class GRPOModule(JudgingModule):
             self._count_cost([*self.rollouts, *executed])
             self._demonstrations.remember(self.rollouts)
             self._outcomes.remember(self.rollouts)
-            self._even_start.remember(self.rollouts, self.iteration - 1)
             metrics = self._metrics(collected, update, stage)
             self._log(metrics | self._outcomes.metrics(outlook, self.rollouts))
             ended = 0 <= self.trainer.max_steps <= self.trainer.global_step

@@ -45,6 +45,11 @@ class OutcomeSettings:
     """What enters the advantage of a workflow that ran as written: ``problem``: its expected reward
     on this very problem; ``text``: on problems that read like it, which averages out what no text
     shows; null: its actual reward (the model is then for demonstrations alone)."""
+    explore: int = 0
+    """Executions before the first iteration: every kind of valid workflow that the untrained policy
+    wrote, on as many training problems. They are paid for."""
+    explore_samples: int = 2048
+    """How many workflows it writes to find these kinds; nothing is executed for that."""
     from_iteration: int = 5
     """The iterations before it only collect."""
     min_rows: int = 200
@@ -56,7 +61,9 @@ class OutcomeSettings:
     rollouts are taken in under those found last."""
 
     def __post_init__(self) -> None:
-        for name, least in (("from_iteration", 0), ("min_rows", 1), ("refit_every", 1)):
+        leasts = {"explore": 0, "explore_samples": 1, "from_iteration": 0}
+        leasts |= {"min_rows": 1, "refit_every": 1}
+        for name, least in leasts.items():
             if getattr(self, name) < least:
                 raise ConfigError(
                     f"{_KEY}.{name}={getattr(self, name)}: expected at least {least}."
@@ -167,6 +174,17 @@ class OutcomeUse:
         self._variances: Variances = {}
         self._found: Variances = {}
         self._seconds = 0.0
+
+    def explores(self, iteration: int) -> OutcomeSettings | None:
+        """The settings, where workflows are to be executed before an iteration."""
+        settings = self._settings
+        begins = iteration == 0 and not len(self._memory)
+        return settings if settings is not None and settings.explore and begins else None
+
+    def explored(self, rollouts: Sequence[Rollout]) -> None:
+        """Take note of workflows that were executed before training, of all ranks."""
+        if self._settings is not None:
+            self._memory.add(rollouts, self._settings.remembered_rows, self._operators)
 
     def look(self, rollouts: Sequence[Rollout], iteration: int) -> Outlook | None:
         """What the model says of an iteration's rollouts; changes nothing that a checkpoint keeps.

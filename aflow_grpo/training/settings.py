@@ -8,7 +8,6 @@ from typing import Any
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.grpo.presets import LossSettings, resolve
 from aflow_grpo.training.demonstrations import DemonstrationSettings
-from aflow_grpo.training.even_start import EvenStartSettings
 from aflow_grpo.training.guard import GuardSettings
 from aflow_grpo.training.outcome_use import OutcomeSettings
 from aflow_grpo.training.ranks import TOLD
@@ -47,9 +46,6 @@ class GRPOSettings:
     outcome_model: OutcomeSettings | None = None
     """A model of what each workflow is worth, fitted on the run's own rollouts: it takes the noise
     out of the advantages, and may choose demonstrations; null: none."""
-    even_start: EvenStartSettings | None = None
-    """First iterations that teach to write workflows that run, whatever kind they are of; null:
-    none."""
     guard: GuardSettings = field(default_factory=GuardSettings)
     """When training has gone wrong and is ended."""
 

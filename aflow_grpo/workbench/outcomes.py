@@ -22,7 +22,7 @@ __all__ = ["executed_in", "from_journal"]
 def executed_in(
     run: str | Path,
     *,
-    parts: Collection[str] = ("train",),
+    parts: Collection[str] = ("explore", "train"),
     last_step: int | None = None,
     operators: OperatorSet = TEN_OPERATORS,
 ) -> list[Executed]:
