@@ -201,3 +201,20 @@ def test_what_cannot_be_fitted_is_named() -> None:
         fit([row(0), replace(row(1), reward=math.nan)])
     with pytest.raises(ConfigError, match=r"nothing of domain 'math'; it has rows of: qa"):
         fit([row(0)]).predict("math", ["x"], structures(1))
+
+
+def test_caution_prefers_what_is_known_to_what_was_lucky() -> None:
+    often, lucky = structures(8)[0], structures(8)[5]
+    rows = [
+        OutcomeRow("math", f"p{n}", "some words", often, 9.0 if n % 5 else -2.0, n % 5 > 0, 1e-4)
+        for n in range(200)
+    ]
+    rows += [OutcomeRow("math", f"q{n}", "some words", lucky, 9.0, True, 1e-4) for n in range(2)]
+    model = fit(rows)
+    found = [often, lucky]
+    bold = model.predict("math", ["some words"], found)[0]
+    careful = model.cautious("math", ["some words"], found, 2.0)[0]
+    assert bold[1] > bold[0], "the luckiest looks best"
+    assert careful[0] > careful[1]
+    assert model.cautious("math", ["some words"], found, 0.0)[0] == pytest.approx(bold)
+    assert (careful <= bold + 1e-9).all()
