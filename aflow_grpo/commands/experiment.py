@@ -63,5 +63,9 @@ def run_experiment(arguments: Sequence[str]) -> int:
     except AFlowError as error:
         complain("aflow-grpo experiment", error)
         return 2
+    except OSError as error:  # of --output: full, not ours to write, a file
+        told = AFlowError(f"{error.filename or 'a file'}: {error.strerror}.")
+        complain("aflow-grpo experiment", told)
+        return 1
     print(table)
     return 0

@@ -25,6 +25,8 @@ from doc_zygote import free_port
 
 from aflow_grpo.data.sources import DataSource, read_source
 from aflow_grpo.records import DOMAINS
+from aflow_grpo.workbench.executor_settings import nested
+from aflow_grpo.workbench.experiments.plan import Experiment, read_experiment
 from aflow_grpo.workflow.parse import parse_completion
 from aflow_grpo.workflow.validate import is_valid, validate
 
@@ -191,9 +193,24 @@ class World:
         self._notebook.run(text, block.where)
 
     def _yaml(self, block: Block, text: str) -> None:
+        if block.file is not None and Path(block.file).name == "experiment.yaml":
+            self._experiment(block, read_experiment(self.folder / block.file))
+            return
         path = self.folder / ".overlay.yaml"
         path.write_text(text, encoding="utf-8")
         self._bash(block, f"overlay {path.name}")
+
+    def _experiment(self, block: Block, experiment: Experiment) -> None:
+        """Every arm's settings on every set, whole and short."""
+        path = self.folder / ".overlay.yaml"
+        for version in (experiment, experiment.shortened()):
+            replicate = version.replicates_in("development")[0]
+            for arm in version.arms:
+                for told in version.judged_in("development").values():
+                    settings = replicate.fill({**version.settings, **arm.settings, **told})
+                    path.write_text(json.dumps(nested(settings)), encoding="utf-8")
+                    files = (*version.configs, *arm.configs, path.name)
+                    self._bash(block, f"overlay {' --config '.join(files)}")
 
     def _json(self, block: Block, text: str) -> None:
         lines = text.strip().splitlines()

@@ -7,13 +7,15 @@ does (`tables`, `trained_vs_fixed`, `searching`, `recorded_choice`).
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,9 +27,18 @@ from aflow_grpo.whole_file import WholeFile
 from aflow_grpo.workbench.experiments.plan import Experiment, WorldKind, read_experiment
 from aflow_grpo.workbench.experiments.rows import Row, write_rows
 from aflow_grpo.workbench.experiments.running import Workshop, cells_of
-from aflow_grpo.workbench.experiments.tables import arms_page
+from aflow_grpo.workbench.experiments.tables import METRICS, arms_page
 
 __all__ = ["conduct", "find_experiment"]
+
+_FILE = "experiment.yaml"
+_WANTED: Mapping[str, Sequence[str]] = {
+    "arms": (),
+    "trained_vs_fixed": ("policy", "select_per_domain"),
+    "trained_vs_search": ("validation", "held_out"),
+    "recorded_choice": (),
+}
+"""Every analysis and the options that it cannot do without."""
 
 
 def find_experiment(name: str) -> Path:
@@ -37,10 +48,10 @@ def find_experiment(name: str) -> Path:
         ConfigError: There is none.
     """
     given = Path(name).expanduser()
-    if given.exists():
+    if given.is_file() or (given / _FILE).is_file():
         return given
     try:
-        return shipped_path(f"experiments/{name}")
+        return shipped_path(f"experiments/{name}/{_FILE}")
     except FileNotFoundError as error:
         raise ConfigError(
             f"{name}: no experiment of that name, and no such file or folder; expected one such "
@@ -77,7 +88,15 @@ def conduct(
     root = output or Path("runs") / (experiment.name + ("-short" if short else ""))
     if kind == "development":
         root = root / "development"
+    _check(experiment)
     root.mkdir(parents=True, exist_ok=True)
+    with _alone(root):
+        return _conducted(experiment, root, kind, short, workers)
+
+
+def _conducted(
+    experiment: Experiment, root: Path, kind: WorldKind, short: bool, workers: int
+) -> str:
     started = time.monotonic()
     table, facts = _made(experiment, root, kind, short, workers)
     facts |= {
@@ -95,6 +114,41 @@ def conduct(
     if experiment.analysis != "recorded_choice":  # which keeps its own
         _log(experiment, root, facts)
     return table
+
+
+def _check(experiment: Experiment) -> None:
+    """What only the analysis would find out, hours later."""
+    name, analysis = experiment.name, experiment.analysis
+    if analysis not in _WANTED:
+        raise ConfigError(f"{name}: analysis={analysis!r}: expected one of {', '.join(_WANTED)}.")
+    for metric in experiment.metrics:
+        if metric not in METRICS:
+            raise ConfigError(
+                f"{name}: metrics: there is no {metric!r}, expected some of {', '.join(METRICS)}."
+            )
+    for option in _WANTED[analysis]:
+        if option not in experiment.options:
+            raise ConfigError(f"{name}: options.{option} is missing; analysis={analysis} needs it.")
+    if analysis in ("arms", "trained_vs_fixed") and not (experiment.arms and experiment.judge):
+        raise ConfigError(f"{name}: expected arms, and sets to judge them on under judge.")
+
+
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Keeps a second experiment out of the folder; the system lets go of it when this one ends.
+
+    Raises:
+        ConfigError: Another one is in it.
+    """
+    with (root / "experiment.lock").open("a") as lock:
+        try:
+            fcntl.lockf(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise ConfigError(
+                f"{root}: an experiment is being made there. Wait for its end, or give another "
+                "--output."
+            ) from error
+        yield
 
 
 def _made(
@@ -119,11 +173,6 @@ def _made(
             rows += baseline_rows(experiment, replicate, root, of_policy)
         write_rows(root / "rows.jsonl", rows)
         return table(rows), _facts(rows)
-    if experiment.analysis != "arms":
-        raise ConfigError(
-            f"{experiment.name}: analysis={experiment.analysis!r}: expected arms, "
-            "trained_vs_fixed, trained_vs_search or recorded_choice."
-        )
     write_rows(root / "rows.jsonl", rows)
     return arms_page(rows, experiment.reference, experiment.metrics), _facts(rows)
 
@@ -157,9 +206,14 @@ def _keep(path: Path, text: str) -> None:
 
 def _revision() -> str:
     """The commit of the code, with `+` where files differ from it; empty outside a checkout."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).resolve().parents[3]
+    if not (folder / ".git").exists():  # a repository around an installed package is not ours
+        return ""
     asked = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--exclude=*"]
-    found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=False)
+    except OSError:  # no git
+        return ""
     return found.stdout.strip() if found.returncode == 0 else ""
 
 

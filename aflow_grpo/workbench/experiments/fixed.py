@@ -1,8 +1,8 @@
 """Baselines without training: fixed workflows, and what can be made of several of them.
 
 Which fixed workflow is best is decided on problems of the training set, at a cost that is counted;
-on the problems that everything is judged on, only its choice counts. `mixed` arms are expectations
-over a random choice of workflow, computed from the executions of each. Not here: policies
+on the problems that everything is judged on, only its choice counts. `mixed` arms draw a workflow
+for each problem, and take what the execution of that one gave. Not here: policies
 (`running`), the outcome model as a router (`routing`).
 """
 
@@ -115,18 +115,21 @@ def ranking(
     return sorted(groups, key=worth)
 
 
-def per_problem(rows: Sequence[Row], arm: str, pick: Callable[[Sequence[Row]], Row]) -> list[Row]:
-    """One row for each problem, chosen among those of all workflows.
+def per_problem(
+    rows: Sequence[Row], arm: str, pick: Callable[[Sequence[Row]], Row | None]
+) -> list[Row]:
+    """At most one row for each problem, chosen among those of all workflows.
 
     Args:
         rows: Of one replicate's judged problems.
         arm: The name of what chooses so.
-        pick: Of the rows of one problem.
+        pick: Of the rows of one problem; None leaves the problem out.
     """
     groups: dict[str, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.problem, []).append(row)
-    return [replace(pick(members), arm=arm) for members in groups.values()]
+    picked = [pick(members) for members in groups.values()]
+    return [replace(row, arm=arm) for row in picked if row is not None]
 
 
 def mixed(
@@ -134,18 +137,22 @@ def mixed(
 ) -> list[Row]:
     """A workflow drawn for each problem in proportion to its domain's shares.
 
+    Of a problem none of whose workflows was executed there is no row.
+
     Args:
         rows: Of one replicate's judged problems.
         arm: The name of what chooses so.
-        shares: Domain -> workflow -> probability.
-        seed: Of the draws; one draw for each problem, as a user would have it.
+        shares: Domain -> workflow -> weight, from 0.
+        seed: Of the draws; one for each replicate and problem, as a user would have it.
     """
 
-    def pick(members: Sequence[Row]) -> Row:
+    def pick(members: Sequence[Row]) -> Row | None:
         by_name = {row.arm: row for row in members}
-        told = shares[members[0].domain]  # type: ignore[index]
-        known = [name for name in told if name in by_name]
-        rng = random.Random(f"{seed}/{arm}/{members[0].problem}")
+        told = shares.get(members[0].domain, {})  # type: ignore[call-overload]
+        known = [name for name, share in told.items() if share > 0 and name in by_name]
+        if not known:
+            return None
+        rng = random.Random(f"{seed}/{arm}/{members[0].replicate}/{members[0].problem}")
         return by_name[rng.choices(known, [told[name] for name in known])[0]]
 
     return per_problem(rows, arm, pick)

@@ -9,6 +9,7 @@ judged on in that kind of world. Not here: running it (`running`).
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,6 +24,12 @@ __all__ = ["Arm", "Experiment", "Replicate", "WorldKind", "read_experiment"]
 WorldKind = Literal["sealed", "development"]
 _KINDS: tuple[WorldKind, ...] = ("sealed", "development")
 _WORDINGS: Mapping[WorldKind, str] = {"sealed": "sealed", "development": "held"}
+_LISTS = ("configs", "policies", "kills", "metrics")
+_TEXTS = ("name", "question", "analysis", "reference", "of")
+_SHORT = ("replicates", "arms", "settings", "options", "judge")
+_DUE = {str: "text", dict: "mapping", list: "list", bool: "true or a false", int: "number"}
+REPLICATES = 100
+"""At most so many: repetitions are numbered by warm start, then by replicate."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,11 @@ class Arm:
     """Judge the policies that this arm trained, under this arm's settings, and train none."""
     replicates: int | None = None
     """Only the first so many of the experiment's."""
+
+    @property
+    def folder(self) -> str:
+        """The name as that of a folder."""
+        return "-".join(re.findall(r"[\w.]+", self.name))
 
 
 @dataclass(frozen=True)
@@ -122,8 +134,16 @@ class Experiment:
         changed["judge"] = {
             name: {**rest, **short.get("judge", {})} for name, rest in self.judge.items()
         }
-        arms = [arm for arm in self.arms if kept is None or arm.name in kept]
-        changed["arms"] = tuple(replace(arm, policies=arm.policies[:1]) for arm in arms)
+        told = short.get("settings", {})
+        changed["arms"] = tuple(
+            replace(
+                arm,
+                policies=arm.policies[:1],
+                settings={key: told.get(key, value) for key, value in arm.settings.items()},
+            )
+            for arm in self.arms
+            if kept is None or arm.name in kept
+        )
         return Experiment(**changed)
 
     def replicates_in(self, kind: WorldKind) -> list[Replicate]:
@@ -174,35 +194,80 @@ def read_experiment(path: Path) -> Experiment:
             f"{path}: no experiment to read ({error.strerror}); expected a folder such as "
             "experiments/direct_execution, or its experiment.yaml."
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{file}: not readable as YAML ({str(error).splitlines()[0]})."
         ) from error
     if not isinstance(told, dict):
         raise ConfigError(f"{file}: expected keys such as question and arms.")
     told.setdefault("name", file.resolve().parent.name)
-    known = [f.name for f in fields(Experiment)]
-    _refuse_unknown(told, known, str(file))
+    _check_kinds(told, Experiment, str(file))
+    if "question" not in told:
+        raise ConfigError(f"{file}: no question; expected what the experiment is to answer.")
     arms = []
     for name, given in (told.pop("arms", None) or {}).items():
-        given = given or {}
-        _refuse_unknown(given, [f.name for f in fields(Arm)], f"{file}: arms.{name}")
-        arms.append(Arm(name=name, **_tuples(given, ("configs", "policies", "kills"))))
-    worlds = {kind: tuple(numbers) for kind, numbers in (told.pop("worlds", None) or {}).items()}
+        given = {} if given is None else given
+        where = f"{file}: arms.{name}"
+        if not isinstance(given, dict):
+            raise ConfigError(f"{where}: expected settings of the arm, such as {{train: false}}.")
+        _check_kinds(given, Arm, where)
+        arms.append(Arm(name=str(name), **_tuples(given, _LISTS)))
+    worlds = told.pop("worlds", None) or {}
     _refuse_unknown(worlds, _KINDS, f"{file}: worlds")
-    experiment = Experiment(
-        **_tuples(told, ("configs", "metrics")), arms=tuple(arms), worlds=worlds
-    )
-    _check(experiment)
+    for kind, numbers in worlds.items():
+        if not isinstance(numbers, list) or not all(isinstance(n, int) for n in numbers):
+            raise ConfigError(f"{file}: worlds.{kind}: expected a list of numbers.")
+    worlds = {kind: tuple(numbers) for kind, numbers in worlds.items()}
+    experiment = Experiment(**_tuples(told, _LISTS), arms=tuple(arms), worlds=worlds)
+    _check(experiment, str(file))
     return experiment
 
 
-def _check(experiment: Experiment) -> None:
+def _check(experiment: Experiment, where: str) -> None:
+    """What would otherwise be found out after hours of runs."""
     if experiment.reference and experiment.arms:
         experiment.arm(experiment.reference)
+    folders: dict[str, str] = {}
     for arm in experiment.arms:
-        if arm.of:
-            experiment.arm(arm.of)
+        if arm.of and (experiment.arm(arm.of).of or not experiment.arm(arm.of).train):
+            raise ConfigError(
+                f"{where}: arms.{arm.name}: of={arm.of!r} is an arm that trains none."
+            )
+        if arm.of and (arm.policies or arm.kills):
+            raise ConfigError(f"{where}: arms.{arm.name}: of: leaves nothing to begin or to kill.")
+        other = folders.setdefault(arm.folder, arm.name)
+        if not arm.folder or other != arm.name:
+            raise ConfigError(
+                f"{where}: arms.{arm.name}: its folder would be that of {other!r}; arms have to "
+                "differ in letters, digits, points or underscores."
+            )
+    _refuse_unknown(experiment.short, _SHORT, f"{where}: short")
+    kept = experiment.short.get("arms") or ()
+    for arm in map(experiment.arm, kept):
+        if arm.of and arm.of not in kept:
+            raise ConfigError(f"{where}: short.arms: {arm.name!r} needs {arm.of!r} there, too.")
+    for name, told in experiment.judge.items():
+        if not isinstance(told, dict):
+            raise ConfigError(f"{where}: judge.{name}: expected settings; {{}} for no other ones.")
+
+
+def _check_kinds(given: Mapping[str, Any], kind: type[Arm | Experiment], where: str) -> None:
+    """Keys that are unknown, and values that are no list, mapping or number where one is due."""
+    _refuse_unknown(given, [f.name for f in fields(kind)], where)
+    for key, value in given.items():
+        due: type = str if key in _TEXTS else dict
+        if key in _LISTS:
+            due = list
+        elif key == "train":
+            due = bool
+        elif key == "replicates":
+            due = int
+            if isinstance(value, int) and not 1 <= value <= REPLICATES:
+                raise ConfigError(f"{where}: replicates={value}: expected 1 to {REPLICATES}.")
+        if not isinstance(value, due):
+            raise ConfigError(
+                f"{where}: {key}={value!r}: expected a {_DUE[due]}, as the other experiments have."
+            )
 
 
 def _tuples(given: Mapping[str, Any], keys: Sequence[str]) -> dict[str, Any]:

@@ -112,15 +112,7 @@ def train_policies(
         choice_KMG = _draw(logp_KMW.detach().exp(), size.group_size, generator)
         reward_KMG = _rewards(rewards, places_KM, choice_KMG, generator)
         advantages_B = group_advantages(reward_KMG.flatten(), groups_B, None, objective.advantage)
-        logprobs_B1 = logp_KMW.gather(2, choice_KMG).reshape(-1, 1)
-        entropy_KM1 = -(logp_KMW.exp() * logp_KMW).sum(2, keepdim=True)
-        inputs = LossInputs(
-            logprobs_B1,
-            logprobs_B1.detach(),
-            advantages_B,
-            torch.ones_like(logprobs_B1, dtype=torch.bool),
-            entropy_BT=entropy_KM1.expand_as(choice_KMG).reshape(-1, 1),
-        )
+        inputs = _inputs(logp_KMW, choice_KMG, advantages_B)
         optimizer.zero_grad()
         grpo_loss(inputs, objective.loss, normaliser=normaliser).loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -128,6 +120,19 @@ def train_policies(
             with torch.no_grad():
                 found.append(_log_policy(features, weight_KFW, bias_K1W).double().numpy())
     return found
+
+
+def _inputs(logp_KMW: Tensor, choice_KMG: Tensor, advantages_B: Tensor) -> LossInputs:
+    """Each choice as a sequence of one token."""
+    logprobs_B1 = logp_KMW.gather(2, choice_KMG).reshape(-1, 1)
+    entropy_KM1 = -(logp_KMW.exp() * logp_KMW).sum(2, keepdim=True)
+    return LossInputs(
+        logprobs_B1,
+        logprobs_B1.detach(),
+        advantages_B,
+        torch.ones_like(logprobs_B1, dtype=torch.bool),
+        entropy_BT=entropy_KM1.expand_as(choice_KMG).reshape(-1, 1),
+    )
 
 
 def _padded(train_KP: NDArray[np.bool_]) -> Tensor:

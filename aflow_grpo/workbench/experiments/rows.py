@@ -91,17 +91,19 @@ def evaluation_rows(folder: Path, arm: str, replicate: int, judged_on: str) -> l
     """
     journals = journal_paths(folder)
     modes: dict[str, Mode] = {"val": "sampled", "val/greedy": "greedy"}
-    rows = [
-        row_of(stored.rollout, arm, replicate, judged_on, modes[stored.part])
-        for stored in (stored_rollouts(journals, parts=modes) if journals else ())
-        if not stored.rollout.masked
-    ]
+    rows = {}
+    for stored in stored_rollouts(journals, parts=modes) if journals else ():
+        rollout = stored.rollout
+        if not rollout.masked:
+            # An evaluation that was stopped and begun anew has some of them twice.
+            place = stored.part, rollout.problem.id, rollout.member
+            rows[place] = row_of(rollout, arm, replicate, judged_on, modes[stored.part])
     if not rows:
         raise DataError(
             f"{folder}: no stored rollouts of an evaluation, expected those of `validate`. Remove "
             "the folder, and the experiment makes it anew."
         )
-    return rows
+    return list(rows.values())
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

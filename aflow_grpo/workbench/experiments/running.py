@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import re
+import shlex
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,17 +29,15 @@ from aflow_grpo.errors import AFlowError, ConfigError
 from aflow_grpo.llm.journal_files import journal_path
 from aflow_grpo.whole_file import WholeFile
 from aflow_grpo.workbench.executor_settings import config_path, nested
-from aflow_grpo.workbench.experiments.plan import Arm, Experiment, Replicate
+from aflow_grpo.workbench.experiments.plan import REPLICATES, Arm, Experiment, Replicate
 from aflow_grpo.workbench.experiments.rows import Row, evaluation_rows, read_rows, write_rows
 
-__all__ = ["Cell", "ExperimentFailed", "Workshop", "cells_of", "make_cell"]
+__all__ = ["Cell", "ExperimentFailed", "Workshop", "cells_of", "keep_settings", "make_cell"]
 
 _POLL_S = 0.2
 _DONE = "done.json"
 _ROWS = "rows.jsonl"
 _TAIL = 2000
-_REPETITIONS_PER_POLICY = 100
-"""Repetitions are numbered by warm start, then by replicate."""
 
 
 class ExperimentFailed(AFlowError):
@@ -59,13 +57,12 @@ class Cell:
     @property
     def repetition(self) -> int:
         """Names the replicate and the warm start in rows."""
-        return self.policy_at * _REPETITIONS_PER_POLICY + self.replicate.number
+        return self.policy_at * REPLICATES + self.replicate.number
 
     @property
     def name(self) -> str:
         """Of its folder."""
-        words = re.findall(r"[\w.]+", self.arm.name)
-        return f"{'-'.join(words)}-{self.repetition}"
+        return f"{self.arm.folder}-{self.repetition}"
 
     def trained_by(self, arm: Arm) -> Cell:
         """The same repetition of another arm."""
@@ -73,14 +70,18 @@ class Cell:
 
 
 def cells_of(experiment: Experiment, replicates: Sequence[Replicate]) -> list[Cell]:
-    """Every cell; an arm that judges another's policies comes after it, at the end."""
-    cells = [
-        Cell(arm, replicate, policy, at)
-        for replicate in replicates
-        for arm in experiment.arms
-        if arm.replicates is None or replicate.number < arm.replicates
-        for at, policy in enumerate(arm.policies or ("",))
-    ]
+    """Every cell; an arm that judges another's policies comes after it, at the end.
+
+    Such an arm has the repetitions of the one that trained them.
+    """
+    cells = []
+    for replicate in replicates:
+        for arm in experiment.arms:
+            trained = experiment.arm(arm.of) if arm.of else arm
+            most = [n for n in (arm.replicates, trained.replicates) if n is not None]
+            if all(replicate.number < n for n in most):
+                starts = enumerate(trained.policies or ("",))
+                cells += [Cell(arm, replicate, policy, at) for at, policy in starts]
     return sorted(cells, key=lambda cell: bool(cell.arm.of))
 
 
@@ -107,15 +108,22 @@ class Workshop:
         Raises:
             ExperimentFailed: A run ended with an error; what is done is kept.
         """
-        for cell in cells:
-            self.prepare(cell)
         rows: list[Row] = []
         with ThreadPoolExecutor(max_workers=workers) as pool:
             try:
+                for cell in cells:
+                    self.prepare(cell)
                 for later in (False, True):  # arms that judge others' policies need these
-                    wave = [cell for cell in cells if bool(cell.arm.of) is later]
-                    for found in pool.map(self.rows_of, wave):
-                        rows += found
+                    made = [
+                        pool.submit(self.rows_of, cell)
+                        for cell in cells
+                        if bool(cell.arm.of) is later
+                    ]
+                    ended, _ = wait(made, return_when=FIRST_EXCEPTION)
+                    for each in ended:
+                        each.result()
+                    for each in made:
+                        rows += each.result()
             except BaseException:
                 self.stop()
                 pool.shutdown(cancel_futures=True)
@@ -145,16 +153,18 @@ class Workshop:
             ExperimentFailed: It ended with an error.
         """
         process, log = self.start(arguments, folder)
-        _, status, used = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        self._ended(process)
-        if process.returncode != 0:
+        cpu_s = self._end_of(process)
+        code = process.returncode
+        if code != 0:
+            how = f"with code {code}"
+            if code < 0:
+                how = f"by signal {-code} ({signal.strsignal(-code)})"
             tail = log.read_text(encoding="utf-8", errors="replace")[-_TAIL:]
             raise ExperimentFailed(
-                f"{what}: `aflow-grpo {' '.join(arguments)}` ended with code "
-                f"{process.returncode}. The end of {log}:\n{tail}"
+                f"{what}: `aflow-grpo {shlex.join(arguments)}` ended {how}. The end of {log}:\n"
+                f"{tail}"
             )
-        return used.ru_utime + used.ru_stime
+        return cpu_s
 
     def start(self, arguments: Sequence[str], folder: Path) -> tuple[subprocess.Popen[bytes], Path]:
         """Start a verb, its output in `log.txt` of `folder`."""
@@ -178,22 +188,30 @@ class Workshop:
         with self._lock:
             self._stopped = True
             for process in self._processes:
-                with contextlib.suppress(ProcessLookupError):
-                    process.send_signal(signal.SIGTERM)
+                # Not `send_signal`, which would reap it before `_end_of` does.
+                os.kill(process.pid, signal.SIGTERM)
 
-    def _ended(self, process: subprocess.Popen[bytes]) -> None:
+    def _end_of(self, process: subprocess.Popen[bytes]) -> float:
+        """Wait for the end of a verb; returns its CPU seconds, children included.
+
+        It is reaped under the lock: until then nothing else can have its number.
+        """
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         with self._lock:
+            _, status, used = os.wait4(process.pid, 0)
+            process.returncode = os.waitstatus_to_exitcode(status)
             self._processes.discard(process)
+        return used.ru_utime + used.ru_stime
 
-    def kill_at(self, process: subprocess.Popen[bytes], folder: Path, iteration: int) -> None:
-        """`kill -9` once the run in `folder` has stored so many iterations; then wait."""
-        while process.poll() is None:
+    def kill_at(self, process: subprocess.Popen[bytes], folder: Path, iteration: int) -> float:
+        """`kill -9` once the run in `folder` has stored so many iterations; its CPU seconds."""
+        runs = os.WEXITED | os.WNOWAIT | os.WNOHANG
+        while os.waitid(os.P_PID, process.pid, runs) is None:
             if _stored_iterations(folder) >= iteration:
-                process.kill()
+                os.kill(process.pid, signal.SIGKILL)
                 break
             time.sleep(_POLL_S)
-        process.wait()
-        self._ended(process)
+        return self._end_of(process)
 
 
 def make_cell(workshop: Workshop, cell: Cell) -> list[Row]:
@@ -246,37 +264,56 @@ def _once(
     """Run a verb in `folder` unless it is done; a run that was stopped is continued."""
     told = {**settings, "trainer.default_root_dir": str(folder.resolve())}
     told["mlflow.run_name"] = f"{cell.name} {folder.name}"
-    text = yaml.safe_dump(nested(told), sort_keys=True)
-    done, file = folder / _DONE, folder / "cell.yaml"
-    if file.is_file() and file.read_text(encoding="utf-8") != text:
-        raise ConfigError(
-            f"{folder}: made with other settings than the experiment has now. Give another "
-            "--output, or remove that folder."
-        )
+    file = keep_settings(folder, nested(told))
+    done = folder / _DONE
     if done.is_file():
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
     layers = [f"--config={path}" for path in (*configs, file)]
     arguments = [verb, *layers, *more]
     what = f"{cell.name}: {folder.name}"
     workshop.tell(f"{what} begins")
+    last = folder / "checkpoints" / "last.ckpt"
+    resumed = last.is_file()
     started, cpu_s = time.monotonic(), 0.0
     resume = ["--ckpt_path=last"] if verb == "fit" else []
     if verb == "fit":
         for iteration in cell.arm.kills:
             if _stored_iterations(folder) < iteration:
-                begun = (folder / "checkpoints" / "last.ckpt").is_file()
-                process, _ = workshop.start([*arguments, *(resume if begun else [])], folder)
-                workshop.kill_at(process, folder, iteration)
-    if (folder / "checkpoints" / "last.ckpt").is_file():
+                begun = resume if last.is_file() else []
+                process, _ = workshop.start([*arguments, *begun], folder)
+                cpu_s += workshop.kill_at(process, folder, iteration)
+    if last.is_file():
         arguments += resume
     cpu_s += workshop.run(arguments, folder, what)
     seconds = time.monotonic() - started
-    whole = WholeFile.at(done)
-    whole.part.write_text(json.dumps({"seconds": round(seconds, 1), "cpu_s": round(cpu_s, 1)}))
-    whole.keep()
+    # Of a run that was stopped and goes on, these are the figures since.
+    facts = {"seconds": round(seconds, 1), "cpu_s": round(cpu_s, 1), "resumed": resumed}
+    _write_whole(done, json.dumps(facts))
     workshop.tell(f"{what} ended after {seconds:.0f} s")
+
+
+def keep_settings(folder: Path, settings: Mapping[str, Any]) -> Path:
+    """Say in `cell.yaml` of `folder` what it is made with; returns that file.
+
+    Raises:
+        ConfigError: It was made with others.
+    """
+    text = yaml.safe_dump(dict(settings), sort_keys=True)
+    file = folder / "cell.yaml"
+    if not file.is_file():
+        _write_whole(file, text)
+    elif file.read_text(encoding="utf-8") != text:
+        raise ConfigError(
+            f"{folder}: made with other settings than the experiment has now. Give another "
+            "--output, or remove that folder."
+        )
+    return file
+
+
+def _write_whole(path: Path, text: str) -> None:
+    whole = WholeFile.at(path)
+    whole.part.write_text(text, encoding="utf-8")
+    whole.keep()
 
 
 def _stored_iterations(folder: Path) -> int:

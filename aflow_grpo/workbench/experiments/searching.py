@@ -204,13 +204,7 @@ def run_trained_vs_search(
     kept = out_dir / f"search-{replicate.number}.json"
     told = {**experiment.settings, "options": experiment.options, "configs": experiment.configs}
     made_with = json.dumps(replicate.fill(told), sort_keys=True)
-    if kept.is_file():
-        done: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
-        if done["made_with"] != made_with:
-            raise ConfigError(
-                f"{kept}: made with other settings than the experiment has now. Give another "
-                "--output, or remove that file."
-            )
+    if (done := _done(kept, made_with)) is not None:
         return done
     options = SearchOptions.read(replicate.fill(experiment.options))
     validation, held_out = load_sources(options.validation), load_sources(options.held_out)
@@ -246,6 +240,19 @@ def run_trained_vs_search(
     whole.part.write_text(json.dumps(result), encoding="utf-8")
     whole.keep()
     return result
+
+
+def _done(kept: Path, made_with: str) -> dict[str, Any] | None:
+    """A result that is there."""
+    if not kept.is_file():
+        return None
+    done: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8"))
+    if done["made_with"] != made_with:
+        raise ConfigError(
+            f"{kept}: made with other settings than the experiment has now. Give another "
+            "--output, or remove that file."
+        )
+    return done
 
 
 # The searches

@@ -12,7 +12,16 @@ from dataclasses import dataclass
 from aflow_grpo.evaluation.crossed import CrossedFigure, crossed_difference, crossed_mean
 from aflow_grpo.workbench.experiments.rows import Row
 
-__all__ = ["METRICS", "Metric", "arms_page", "cells", "difference", "figure", "markdown_table"]
+__all__ = [
+    "METRICS",
+    "Metric",
+    "arms_page",
+    "cells",
+    "difference",
+    "figure",
+    "markdown_table",
+    "size_of",
+]
 
 
 @dataclass(frozen=True)
@@ -126,8 +135,8 @@ def _groups(
 
 
 def size_of(figure: CrossedFigure) -> str:
-    """Repetitions times problems."""
-    return f"{figure.repetitions} × {figure.problems // figure.repetitions}"
+    """Repetitions times problems, on average where they do not all have the same number."""
+    return f"{figure.repetitions} × {figure.problems / figure.repetitions:.5g}"
 
 
 def markdown_table(head: Sequence[str], lines: Iterable[Sequence[str]]) -> str:

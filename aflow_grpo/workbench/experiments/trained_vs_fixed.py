@@ -29,13 +29,14 @@ from aflow_grpo.workbench.experiments.fixed import (
 from aflow_grpo.workbench.experiments.plan import Experiment, Replicate
 from aflow_grpo.workbench.experiments.routing import executed_rows, routed_rows
 from aflow_grpo.workbench.experiments.rows import Row
-from aflow_grpo.workbench.experiments.running import Cell
+from aflow_grpo.workbench.experiments.running import Cell, keep_settings
 from aflow_grpo.workbench.experiments.tables import (
     METRICS,
     cells,
     difference,
     figure,
     markdown_table,
+    size_of,
 )
 from aflow_grpo.workbench.outcomes import from_journal
 
@@ -83,6 +84,9 @@ def baseline_rows(
     problems = [problem for problem in problems if problem.id in judged]
     selection = balanced(settings["data.train"], int(experiment.options["select_per_domain"]))
     folder = root / f"fixed-{replicate.number}"
+    made_with = {"settings": settings, "data.val": sources, "seed": replicate.seed}
+    made_with["options"] = dict(experiment.options)
+    keep_settings(folder, made_with)
     configs = [config_path(path) for path in experiment.configs]
     everything = [*selection, *problems]
     with Arena(everything, configs=configs, settings=settings, seed=replicate.seed) as arena:
@@ -141,6 +145,9 @@ def _matched(
     for domain, name in best.items():
         spent = [row.cost_usd for row in policy if row.domain == domain and row.mode == "greedy"]
         one_call = [n for n in ("direct", "custom", "io") if _mean_cost(chosen_on, domain, n)]
+        if not one_call:  # nothing costs anything
+            shares[domain] = {name: 1.0}
+            continue
         cheap = min(one_call, key=lambda n: _mean_cost(chosen_on, domain, n))
         low, high = (_mean_cost(chosen_on, domain, n) for n in (cheap, name))
         wanted = sum(spent) / len(spent) if spent else high
@@ -160,30 +167,42 @@ def table(rows: Sequence[Row], reference: str = BEST) -> str:
     arms: dict[tuple[str, str], list[Row]] = {}
     for row in rows:
         arms.setdefault((row.arm, row.mode), []).append(row)
-    base = next(members for (arm, _), members in arms.items() if arm == reference)
-    usd = METRICS["usd"]
+    base = [row for row in rows if row.arm == reference]
     head = ["arm", "", "n", *(METRICS[n].title for n in _SHOWN)]
     head += ["accuracy − best", "cost / best", "reward − best", "reward above in"]
     lines = []
     for (arm, mode), members in arms.items():
         figures = [figure(members, name) for name in _SHOWN]
-        ratio = crossed_ratio(cells(base, usd), cells(members, usd))
-        better = difference(base, members, "reward")
-        n = figures[0]
-        wins = sum(value > 0 for value in better.by_repetition)
         lines.append(
             [
                 arm,
                 mode,
-                f"{n.repetitions} × {n.problems // n.repetitions}",
+                size_of(figures[0]),
                 *(METRICS[m].text(f) for m, f in zip(_SHOWN, figures, strict=True)),
-                METRICS["accuracy"].text(difference(base, members, "accuracy"), signed=True),
-                f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]",
-                METRICS["reward"].text(better, signed=True),
-                f"{wins} of {better.repetitions}",
+                *_beside(base, members),
             ]
         )
     return markdown_table(head, lines)
+
+
+def _beside(base: Sequence[Row], members: Sequence[Row]) -> list[str]:
+    """Accuracy, cost and reward beside the reference; empty where they share no problem."""
+    try:
+        right, better = (difference(base, members, name) for name in ("accuracy", "reward"))
+    except ValueError:
+        return [""] * 4
+    wins = sum(value > 0 for value in better.by_repetition)
+    try:
+        ratio = crossed_ratio(cells(base, METRICS["usd"]), cells(members, METRICS["usd"]))
+        times = f"{ratio.value:.2f} [{ratio.low:.2f}, {ratio.high:.2f}]"
+    except ValueError:  # one of them costs nothing
+        times = ""
+    return [
+        METRICS["accuracy"].text(right, signed=True),
+        times,
+        METRICS["reward"].text(better, signed=True),
+        f"{wins} of {better.repetitions}",
+    ]
 
 
 _SHOWN = ("accuracy", "usd", "reward")

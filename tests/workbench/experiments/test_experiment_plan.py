@@ -68,7 +68,7 @@ def test_cells(tmp_path: Path) -> None:
     experiment = read_experiment(write(tmp_path, TEXT))
     cells = cells_of(experiment, experiment.replicates_in("development"))
     assert [cell.name for cell in cells] == [
-        "base-0", "base-100", "trained-0", "base-1", "base-101", "judged-0", "judged-1",
+        "base-0", "base-100", "trained-0", "base-1", "base-101", "judged-0",
     ]  # fmt: skip
 
 
