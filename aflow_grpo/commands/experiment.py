@@ -26,7 +26,9 @@ def make_parser() -> VerbParser:
         help="A name in the folder experiments, or a folder or file of your own.",
     )
     parser.add_argument(
-        "--short", action="store_true", help="The smallest version that makes every part once."
+        "--short",
+        action="store_true",
+        help="The smallest version that makes every part once, in a development world.",
     )
     parser.add_argument(
         "--development",
@@ -53,7 +55,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
         table = conduct(
             options.experiment,
             output=options.output,
-            kind="development" if options.development else "sealed",
+            kind="development" if options.development or options.short else "sealed",
             short=options.short,
             workers=options.workers,
         )

@@ -19,7 +19,7 @@ NEED_DATA = ("recorded_choice", "trained_vs_fixed")
 def test_short_version(name: str, tmp_path: Path) -> None:
     if name in NEED_DATA and "AFLOW_GRPO_DATA" not in os.environ:
         pytest.skip("AFLOW_GRPO_DATA is not set, and this experiment needs what it names")
-    command = [sys.executable, "-m", "aflow_grpo", "experiment", name, "--short", "--development"]
+    command = [sys.executable, "-m", "aflow_grpo", "experiment", name, "--short"]
     command += ["--output", str(tmp_path)]
     finished = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}
