@@ -169,9 +169,19 @@ class _Renamed(ast.NodeTransformer):
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
         node.values = [
-            value if isinstance(value, ast.Constant) else self.visit(value) for value in node.values
+            value if isinstance(value, ast.Constant) else self._plain(self.visit(value))
+            for value in node.values
         ]
         return node
+
+    @staticmethod
+    def _plain(value: ast.expr) -> ast.expr:
+        """A text put into an f-string is part of it: inside braces Python 3.11 has no backslash."""
+        match value:
+            case ast.FormattedValue(ast.Constant(str()) as text, conversion=-1, format_spec=None):
+                return text
+            case _:
+                return value
 
     def _prompt(self, name: str) -> ast.Constant | None:
         text = self._prompts.get(name)

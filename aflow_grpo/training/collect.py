@@ -35,6 +35,7 @@ __all__ = [
     "finish",
     "restart",
     "rollout_callback_of",
+    "run_and_verb",
     "start",
 ]
 
@@ -276,6 +277,13 @@ def _submit(running: RunningBatch, written: WrittenBatch, groups_P: Sequence[int
 def verb_of(trainer: L.Trainer) -> str:
     """``fit``, ``validate``, ...: the name of a run that no logger names."""
     return "run" if trainer.state.fn is None else str(trainer.state.fn.value)
+
+
+def run_and_verb(trainer: L.Trainer) -> tuple[str, str | None]:
+    """The run that calls belong to, and the one whose calls become its own."""
+    verb = verb_of(trainer)
+    inside_fit = trainer.state.fn is TrainerFn.FITTING
+    return run_of(trainer.logger) or verb, verb if inside_fit else None
 
 
 def _place(trainer: L.Trainer, draw: Draw) -> Place:

@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, Dataset
 from aflow_grpo.data.sampler import DomainMix, ProportionalSampler, stratified
 from aflow_grpo.data.sources import DataSource, Loaded, read_sources
 from aflow_grpo.errors import ConfigError, DataError
-from aflow_grpo.records import Problem
+from aflow_grpo.records import Domain, Problem
 from aflow_grpo.training.ranks import Ranks
 
 __all__ = ["WorkflowDataModule"]
@@ -159,6 +159,10 @@ class WorkflowDataModule(L.LightningDataModule):
                 f"data.{split}: data.skip_too_long leaves out all {len(self._loaded[split])} "
                 "problems. Raise model.policy.sampling.max_prompt_tokens, or add shorter ones."
             )
+
+    def trains(self, domain: Domain) -> bool:
+        """Whether `mix` gives the domain a share of the training batches."""
+        return self._mix.share(domain) > 0
 
     def left_out_count(self, split: str) -> int:
         """How many problems of `split` were left out."""

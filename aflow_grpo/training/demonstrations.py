@@ -316,8 +316,8 @@ def _drawn(choices: Sequence[Choice], temperature: float, seed: int) -> int:
     """The place of one of the choices, which are sorted, best first."""
     if temperature == 0:
         return 0
-    expected_T = torch.tensor([choice.expected for choice in choices], dtype=torch.float64)
-    weights_T = torch.softmax(expected_T / temperature, 0)
+    worth_T = torch.tensor([choice.worth for choice in choices], dtype=torch.float64)
+    weights_T = torch.softmax(worth_T / temperature, 0)
     generator = torch.Generator().manual_seed(seed)
     return int(torch.multinomial(weights_T, 1, generator=generator))
 

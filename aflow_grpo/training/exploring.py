@@ -12,15 +12,17 @@ here: the model (`outcome_use`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from aflow_grpo.data.apportion import apportion
 from aflow_grpo.execution import inspect_completion
 from aflow_grpo.outcomes.structure import structure_of
 from aflow_grpo.policy.policy import Policy
-from aflow_grpo.records import DOMAINS, Completion, Domain, Problem, Rollout, Status
+from aflow_grpo.records import DOMAINS, Completion, Domain, Problem, Rollout
 from aflow_grpo.rollout import RolloutRequest, rollout_seed
 from aflow_grpo.seeds import derive_seed
+from aflow_grpo.training.collect import rollout_callback_of, run_and_verb
 from aflow_grpo.training.known_workflows import as_written_for, execute, local
 from aflow_grpo.training.ranks import Ranks
 from aflow_grpo.training.shares import gather_rollouts, own_share
@@ -45,18 +47,29 @@ def explore(module: GRPOModule, samples: int, executions: int) -> list[Rollout]:
             its share of the training problems, and within it the structures take turns.
     """
     ranks = Ranks.of(module.trainer)
-    data = module.trainer.datamodule  # type: ignore[attr-defined]
-    problems: list[Problem] = sorted(
-        data.problems("train"), key=lambda p: derive_seed(module.seed, "explore", p.id)
-    )
-    share = own_share(range(samples), ranks)
-    mine = [problems[n % len(problems)] for n in share.items]
+    with ranks.together():  # nothing is gathered inside: a rank that failed would not
+        rollout_callback_of(module.trainer).join_run(*run_and_verb(module.trainer))
+        problems = _shuffled(module)
+        share = own_share(range(samples), ranks)
+        mine = [problems[n % len(problems)] for n in share.items]
+        kinds = _kinds(module, local(module.policy), mine, share.first)
     found: dict[Domain, dict[str, Completion]] = {domain: {} for domain in DOMAINS}
-    for kinds in ranks.gather(_kinds(module, local(module.policy), mine, share.first)):
-        for domain, by_key in kinds.items():
+    for theirs in ranks.gather(kinds):
+        for domain, by_key in theirs.items():
             found[domain] = {**by_key, **found[domain]}
-    requests = _pairs(module, found, problems, executions)
-    return gather_rollouts(execute(module, own_share(requests, ranks).items), ranks)
+    with ranks.together():
+        requests = own_share(_pairs(module, found, problems, executions), ranks).items
+        executed: list[Rollout] = []
+        for first in range(0, len(requests), _AT_ONCE):  # a batch has one deadline
+            few = requests[first : first + _AT_ONCE]
+            executed += execute(module, [replace(r, group=first + n) for n, r in enumerate(few)])
+    return gather_rollouts(executed, ranks)
+
+
+def _shuffled(module: GRPOModule) -> list[Problem]:
+    data = module.trainer.datamodule  # type: ignore[attr-defined]
+    trained = [p for p in data.problems("train") if data.trains(p.domain)]
+    return sorted(trained, key=lambda p: derive_seed(module.seed, "explore", p.id))
 
 
 def _kinds(
@@ -74,7 +87,7 @@ def _kinds(
         written = policy.write([p.visible for p in asked], seeds, greedy=False)
         for problem, completion in zip(asked, written, strict=True):
             checked = inspect_completion(completion, problem.visible, policy.operators)
-            if checked.status is Status.OK and checked.source is not None:
+            if checked.direct:  # what was repaired would run, and be no row of the model
                 key = structure_of(checked.source, policy.operators).key
                 found[problem.domain].setdefault(key, completion)
     return found
@@ -93,7 +106,11 @@ def _pairs(
     counts = [len(by_domain[domain]) for domain in DOMAINS]
     shares = apportion(executions, counts) if any(counts) else [0] * len(DOMAINS)
     for domain, share in zip(DOMAINS, shares, strict=True):
-        kinds = [found[domain][key] for key in sorted(found[domain])]
+        # Not by the alphabet: with fewer executions than kinds only some get their turn.
+        order = sorted(
+            found[domain], key=lambda k: (derive_seed(module.seed, "explore/kind", k), k)
+        )
+        kinds = [found[domain][key] for key in order]
         known = by_domain[domain]
         for turn in range(share):
             problem = known[turn // _KINDS_EACH % len(known)]

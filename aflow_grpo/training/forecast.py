@@ -94,7 +94,9 @@ class Plan:
     answered: int
     """Those of them in whose place the fixed workflow runs when they do not."""
     checked: int
-    """Workflows that quick validations sample and do not execute."""
+    """Workflows that are sampled and not executed: by quick validations, and to explore."""
+    explored: int = 0
+    """Valid workflows that are executed before the first iteration."""
 
 
 @dataclass(frozen=True)
@@ -194,12 +196,13 @@ def forecast(figures: StepFigures, phases: Phases, plan: Plan, concurrency: int)
     execute_s = phases.execute_s / figures.workflows
     fixed_s = phases.load_s + sampling_s + plan.iterations * phases.update_s
     low_usd = (executed - plan.answered) * figures.total_usd / figures.workflows
-    low_usd += plan.answered * figures.ran_usd
+    low_usd += (plan.answered + plan.explored) * figures.ran_usd
+    fixed_s += plan.explored * max(execute_s, figures.ran_s / concurrency)
     return ForecastRange(
         low_s=fixed_s + executed * execute_s,
         high_s=fixed_s + executed * max(execute_s, figures.ran_s / concurrency),
         low_usd=low_usd,
-        high_usd=max(low_usd, executed * figures.ran_usd),
+        high_usd=max(low_usd, (executed + plan.explored) * figures.ran_usd),
     )
 
 

@@ -113,6 +113,7 @@ class GRPOModule(JudgingModule):
         """
         with Ranks.of(self.trainer).together():
             self.policy.setup()
+            self._outcomes.operators = self.policy.operators  # those of one's own too, by now
             check_lengths(self.policy, self.trainer)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
@@ -231,14 +232,15 @@ class GRPOModule(JudgingModule):
 
     def _explore(self, settings: OutcomeSettings) -> None:
         """Before the first iteration; kept as part ``explore`` of the journal."""
-        with Ranks.of(self.trainer).together():
-            executed = explore(self, settings.explore_samples, settings.explore)
+        executed = explore(self, settings.explore_samples, settings.explore)
         callback = rollout_callback_of(self.trainer)
-        if self.trainer.is_global_zero:
-            run = run_of(self.trainer.logger) or "fit"
-            callback.keep(executed, Place(run, "explore", 0), None)
-        self._outcomes.explored(executed)
-        self._count_cost(executed)
+        with Ranks.of(self.trainer).together():  # an outage is everybody's
+            if self.trainer.is_global_zero:
+                run = run_of(self.trainer.logger) or "fit"
+                callback.keep(executed, Place(run, "explore", 0), None)
+        with deferred_interrupt():  # a checkpoint has both or neither
+            self._outcomes.explored(executed)
+            self._count_cost(executed)
 
     def _shown(self, collected: Collected, stage: Stage, outlook: Outlook | None) -> Shown:
         """Demonstrations for the rollouts; none where nothing has been executed in earnest."""

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, Self
 
 from aflow_grpo.outcomes.model import OutcomeRow, row_of
-from aflow_grpo.outcomes.structure import Structure, structure_of
+from aflow_grpo.outcomes.structure import UNREADABLE, Structure, structure_of
 from aflow_grpo.records import Rollout, WorkflowSource
 from aflow_grpo.rewards import is_rehearsed
 from aflow_grpo.workflow.contract import OperatorSet
@@ -63,7 +63,9 @@ class OutcomeMemory:
             completion = r.completion
             whole = completion.finished and bool(completion.token_ids)
             text = _Text(r.execution.source, completion.token_ids if whole else ())
-            self._seen.append(_Seen(row_of(r, operators), text))
+            row = row_of(r, operators)
+            if row.structure != UNREADABLE:  # unlike texts, which are no one workflow
+                self._seen.append(_Seen(row, text))
         del self._seen[: max(0, len(self._seen) - most)]
 
     def rows(self) -> list[OutcomeRow]:

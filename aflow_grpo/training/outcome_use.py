@@ -94,6 +94,8 @@ class Choice:
     """Of its most frequent text, the end token included."""
     expected: float
     """Reward in points."""
+    worth: float
+    """By what it is chosen: `expected`, or with caution what is below it."""
 
 
 class Outlook:
@@ -157,13 +159,13 @@ class Outlook:
         if not candidates:
             return []
         structures = [structure for structure, _ in candidates]
+        expected_T = worth_T = self.model.predict(domain, [text], structures)[0]
         if caution:
-            expected_T = self.model.cautious(domain, [text], structures, caution)[0]
-        else:
-            expected_T = self.model.predict(domain, [text], structures)[0]
-        order = np.argsort(-expected_T, kind="stable")
+            worth_T = self.model.cautious(domain, [text], structures, caution)[0]
+        order = np.argsort(-worth_T, kind="stable")
         return [
-            Choice(structures[t], candidates[t][1], float(expected_T[t])) for t in order.tolist()
+            Choice(structures[t], candidates[t][1], float(expected_T[t]), float(worth_T[t]))
+            for t in order.tolist()
         ]
 
 
@@ -179,22 +181,25 @@ class OutcomeUse:
         self, settings: OutcomeSettings | None, operators: OperatorSet = TEN_OPERATORS
     ) -> None:
         self._settings = settings
-        self._operators = operators
+        self.operators = operators
+        """Those that exist; set before anything is loaded or noted."""
         self._memory = OutcomeMemory()
         self._variances: Variances = {}
         self._found: Variances = {}
         self._seconds = 0.0
+        self._explored = False
 
     def explores(self, iteration: int) -> OutcomeSettings | None:
         """The settings, where workflows are to be executed before an iteration."""
         settings = self._settings
-        begins = iteration == 0 and not len(self._memory)
+        begins = iteration == 0 and not self._explored
         return settings if settings is not None and settings.explore and begins else None
 
     def explored(self, rollouts: Sequence[Rollout]) -> None:
         """Take note of workflows that were executed before training, of all ranks."""
         if self._settings is not None:
-            self._memory.add(rollouts, self._settings.remembered_rows, self._operators)
+            self._memory.add(rollouts, self._settings.remembered_rows, self.operators)
+            self._explored = True
 
     def look(self, rollouts: Sequence[Rollout], iteration: int) -> Outlook | None:
         """What the model says of an iteration's rollouts; changes nothing that a checkpoint keeps.
@@ -211,14 +216,12 @@ class OutcomeUse:
         if settings is None or iteration < settings.from_iteration:
             return None
         memory = self._memory.copy()
-        memory.add(rollouts, settings.remembered_rows, self._operators)
+        memory.add(rollouts, settings.remembered_rows, self.operators)
         rows = memory.rows()
         if len(rows) < settings.min_rows:
             return None
         due = (iteration - settings.from_iteration) % settings.refit_every == 0
-        domains = {row.domain for row in rows}
-        search = due or not domains <= set(self._variances)
-        model = fit(rows, self._variances, search=search)
+        model = fit(rows, self._variances, search=due)  # what has no variances yet is searched
         self._found = model.variances
         expected_N = model.denoised(settings.denoise or "problem")
         expected = {
@@ -226,7 +229,7 @@ class OutcomeUse:
             for row, value in zip(rows, expected_N, strict=True)
         }
         self._seconds = time.perf_counter() - began
-        return Outlook(model, memory, expected, self._operators)
+        return Outlook(model, memory, expected, self.operators)
 
     def judged(
         self, outlook: Outlook | None, rollouts_B: Sequence[Rollout], every: Sequence[Rollout]
@@ -245,7 +248,7 @@ class OutcomeUse:
     def remember(self, rollouts: Sequence[Rollout]) -> None:
         """Take note of an iteration's rollouts, of all ranks, once it is done."""
         if self._settings is not None:
-            self._memory.add(rollouts, self._settings.remembered_rows, self._operators)
+            self._memory.add(rollouts, self._settings.remembered_rows, self.operators)
             self._variances = self._found or self._variances
 
     def metrics(self, outlook: Outlook | None, rollouts: Sequence[Rollout]) -> dict[str, float]:
@@ -273,13 +276,17 @@ class OutcomeUse:
         if self._settings is None:
             return {}
         variances = {domain: dict(found) for domain, found in self._variances.items()}
-        return {"memory": self._memory.state_dict(), "variances": variances}
+        return {
+            "memory": self._memory.state_dict(), "variances": variances,
+            "explored": self._explored,
+        }  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a checkpoint; one without a model has an empty state."""
         self._memory = OutcomeMemory()
-        self._memory.load_state_dict(state.get("memory", {}), self._operators)
+        self._memory.load_state_dict(state.get("memory", {}), self.operators)
         self._variances = dict(state.get("variances", {}))
+        self._explored = bool(state.get("explored", len(self._memory) > 0))
 
 
 def _spread_of_executed(rollouts: Sequence[Rollout]) -> float:
@@ -287,10 +294,11 @@ def _spread_of_executed(rollouts: Sequence[Rollout]) -> float:
 
     1 where nothing is known of it.
     """
-    groups: dict[int, list[float]] = {}
+    # A group that was replaced (`zero_variance: resample`) has the number of its substitute.
+    groups: dict[tuple[int, str], list[float]] = {}
     for r in rollouts:
         if executed_as_written(r):
-            groups.setdefault(r.group, []).append(r.reward.total)
+            groups.setdefault((r.group, r.problem.id), []).append(r.reward.total)
     freedom = sum(len(totals) - 1 for totals in groups.values())
     squares = sum(float(np.var(totals)) * len(totals) for totals in groups.values())
     return (squares / freedom) ** 0.5 if freedom and squares > 0 else 1.0

@@ -202,7 +202,7 @@ class RolloutCallback(L.Callback):
         if self._open is not None:
             self._open.loop.cancel_soon()
 
-    def join_run(self, run: str, *, takes_over: str | None = None) -> None:
+    def join_run(self, run: str, takes_over: str | None = None) -> None:
         """From here on calls belong to `run`: what it asked and paid for before counts.
 
         Args:

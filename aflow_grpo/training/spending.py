@@ -53,7 +53,7 @@ def plan_rest(
     per_iteration = pl_module.grpo.ppo_epochs * pl_module.grpo.minibatches
     every = trainer.val_check_batch
     left = math.ceil((trainer.max_steps - steps_done) / per_iteration)
-    return plan_run(
+    plan = plan_run(
         first_iteration=first_iteration,
         iterations=left if trainer.max_steps >= 0 else _ENDLESS,
         workflows_per_iteration=workflows,
@@ -63,6 +63,11 @@ def plan_rest(
         quick_every=math.inf if every is None else every,
         fallback=fallback,
     )
+    outcomes = pl_module.grpo.outcome_model
+    if outcomes is None or not outcomes.explore or first_iteration:
+        return plan
+    checked = plan.checked + outcomes.explore_samples
+    return replace(plan, explored=outcomes.explore, checked=checked)
 
 
 class SpendForecast:

@@ -12,6 +12,7 @@ from pathlib import Path
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.outcomes.model import row_of
 from aflow_grpo.outcomes.router import Executed, Router
+from aflow_grpo.outcomes.structure import UNREADABLE
 from aflow_grpo.training.outcome_memory import executed_as_written
 from aflow_grpo.workbench.runs import read_run
 from aflow_grpo.workflow.contract import TEN_OPERATORS, OperatorSet
@@ -38,13 +39,16 @@ def executed_in(
         ConfigError: There is no such run.
         DataError: A stored rollout cannot be read.
     """
-    return [
-        (row_of(stored.rollout, operators), stored.rollout.execution.source)
-        for stored in read_run(run).rollouts(parts)
-        if (last_step is None or stored.step <= last_step)
-        and executed_as_written(stored.rollout)
-        and stored.rollout.execution.source is not None
-    ]
+    executed: list[Executed] = []
+    for stored in read_run(run).rollouts(parts):
+        source = stored.rollout.execution.source
+        late = last_step is not None and stored.step > last_step
+        if late or source is None or not executed_as_written(stored.rollout):
+            continue
+        row = row_of(stored.rollout, operators)
+        if row.structure != UNREADABLE:
+            executed.append((row, source))
+    return executed
 
 
 def from_journal(
