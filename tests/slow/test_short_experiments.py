@@ -12,7 +12,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
 NAMES = sorted(path.parent.name for path in ROOT.glob("experiments/*/experiment.yaml"))
-NEED_DATA = ("recorded_choice", "trained_vs_fixed")
+NEED_DATA = ("recorded_choice", "trained_vs_fixed", "trained_vs_search")
 
 
 @pytest.mark.parametrize("name", NAMES)
