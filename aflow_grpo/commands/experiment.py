@@ -36,7 +36,16 @@ def make_parser() -> VerbParser:
         help="In the worlds for trying things out; the others are for recipes that are settled.",
     )
     parser.add_argument(
-        "--output", type=Path, default=None, help="Folder of the runs; default: runs/NAME."
+        "--variant",
+        type=str,
+        default=None,
+        help="Under other conditions, by their name under variants in the experiment's file.",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=None,
+        help="Folder of the runs; default: runs/NAME, or runs/NAME-VARIANT.",
     )
     parser.add_argument("--workers", type=int, default=2, help="Runs at the same time.")
     return parser
@@ -57,6 +66,7 @@ def run_experiment(arguments: Sequence[str]) -> int:
             output=options.output,
             kind="development" if options.development or options.short else "sealed",
             short=options.short,
+            variant=options.variant,
             workers=options.workers,
         )
     except ExperimentFailed as error:

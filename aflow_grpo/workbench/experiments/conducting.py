@@ -65,15 +65,18 @@ def conduct(
     output: Path | None = None,
     kind: WorldKind = "sealed",
     short: bool = False,
+    variant: str | None = None,
     workers: int = 2,
 ) -> str:
     """Make an experiment, as far as it is not made, and return its tables as Markdown.
 
     Args:
         name: Of a folder in `experiments/`, or a path.
-        output: Folder of the runs; default: `runs/NAME`, with `-short` for the short version.
+        output: Folder of the runs; default: `runs/NAME`, with `-VARIANT` for a variant and `-short`
+            for the short version.
         kind: Which worlds.
         short: The smallest version that makes every part once.
+        variant: The conditions, by their name in the experiment's file; None: its own.
         workers: Runs at the same time.
 
     Raises:
@@ -83,6 +86,8 @@ def conduct(
     if workers < 1:
         raise ConfigError(f"--workers={workers}: expected 1 or more.")
     experiment = read_experiment(find_experiment(name))
+    if variant is not None:
+        experiment = experiment.varied(variant)
     if short:
         experiment = experiment.shortened()
     root = output or Path("runs") / (experiment.name + ("-short" if short else ""))

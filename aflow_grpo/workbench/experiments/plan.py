@@ -26,7 +26,7 @@ _KINDS: tuple[WorldKind, ...] = ("sealed", "development")
 _WORDINGS: Mapping[WorldKind, str] = {"sealed": "sealed", "development": "held"}
 _LISTS = ("configs", "policies", "kills", "metrics")
 _TEXTS = ("name", "question", "analysis", "reference", "of")
-_SHORT = ("replicates", "arms", "settings", "options", "judge")
+_CHANGES = ("replicates", "arms", "settings", "options", "judge")
 _DUE = {str: "text", dict: "mapping", list: "list", bool: "true or a false", int: "number"}
 REPLICATES = 100
 """At most so many: repetitions are numbered by warm start, then by replicate."""
@@ -119,32 +119,45 @@ class Experiment:
     short: Mapping[str, Any] = field(default_factory=dict)
     """What differs in the short version: `replicates`, `arms` (names), `settings`, `options`, and
     `judge`, settings of every set."""
+    variants: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Name -> what differs when the experiment is made under other conditions; keys as of
+    `short`."""
 
     def shortened(self) -> Experiment:
         """The version that a test runs: every part once, nothing of the size of evidence.
 
         Arms begin from their first warm start alone.
         """
-        short = dict(self.short)
-        kept = short.get("arms")
-        changed = {f.name: getattr(self, f.name) for f in fields(self)}
-        changed["replicates"] = int(short.get("replicates", 1))
-        changed["settings"] = {**self.settings, **short.get("settings", {})}
-        changed["options"] = {**self.options, **short.get("options", {})}
-        changed["judge"] = {
-            name: {**rest, **short.get("judge", {})} for name, rest in self.judge.items()
-        }
-        told = short.get("settings", {})
-        changed["arms"] = tuple(
-            replace(
-                arm,
-                policies=arm.policies[:1],
-                settings={key: told.get(key, value) for key, value in arm.settings.items()},
-            )
-            for arm in self.arms
-            if kept is None or arm.name in kept
+        short = self._with({"replicates": 1, **self.short})
+        arms = tuple(replace(arm, policies=arm.policies[:1]) for arm in short.arms)
+        return replace(short, arms=arms)
+
+    def varied(self, variant: str) -> Experiment:
+        """The experiment under other conditions, with a name of its own.
+
+        Raises:
+            ConfigError: There is no variant of that name.
+        """
+        if variant not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise ConfigError(f"{self.name}: there is no variant {variant!r}, it has: {known}.")
+        return replace(self._with(self.variants[variant]), name=f"{self.name}-{variant}")
+
+    def _with(self, told: Mapping[str, Any]) -> Experiment:
+        """With the settings and options of `told` above its own, those of arms included."""
+        kept, settings, judge = told.get("arms"), told.get("settings", {}), told.get("judge", {})
+        return replace(
+            self,
+            replicates=int(told.get("replicates", self.replicates)),
+            settings={**self.settings, **settings},
+            options={**self.options, **told.get("options", {})},
+            judge={name: {**rest, **judge} for name, rest in self.judge.items()},
+            arms=tuple(
+                replace(arm, settings={k: settings.get(k, v) for k, v in arm.settings.items()})
+                for arm in self.arms
+                if kept is None or arm.name in kept
+            ),
         )
-        return Experiment(**changed)
 
     def replicates_in(self, kind: WorldKind) -> list[Replicate]:
         """The replicates, each in its world.
@@ -241,11 +254,16 @@ def _check(experiment: Experiment, where: str) -> None:
                 f"{where}: arms.{arm.name}: its folder would be that of {other!r}; arms have to "
                 "differ in letters, digits, points or underscores."
             )
-    _refuse_unknown(experiment.short, _SHORT, f"{where}: short")
-    kept = experiment.short.get("arms") or ()
-    for arm in map(experiment.arm, kept):
-        if arm.of and arm.of not in kept:
-            raise ConfigError(f"{where}: short.arms: {arm.name!r} needs {arm.of!r} there, too.")
+    changes = {"short": experiment.short}
+    changes |= {f"variants.{name}": told for name, told in experiment.variants.items()}
+    for key, changed in changes.items():
+        if not isinstance(changed, dict):
+            raise ConfigError(f"{where}: {key}: expected some of {', '.join(_CHANGES)}.")
+        _refuse_unknown(changed, _CHANGES, f"{where}: {key}")
+        kept = changed.get("arms") or ()
+        for arm in map(experiment.arm, kept):
+            if arm.of and arm.of not in kept:
+                raise ConfigError(f"{where}: {key}.arms: {arm.name!r} needs {arm.of!r} there, too.")
     for name, told in experiment.judge.items():
         if not isinstance(told, dict):
             raise ConfigError(f"{where}: judge.{name}: expected settings; {{}} for no other ones.")

@@ -21,6 +21,8 @@ arms:
 judge: {new: {}, sealed: {a.b: 1}, development: {a.b: 2}}
 reference: base
 short: {arms: [base], settings: {x.y: 1}}
+variants:
+  dark: {replicates: 1, arms: [base], settings: {data.val: [], x.z: 2}}
 """
 
 
@@ -92,6 +94,18 @@ def test_short_version(tmp_path: Path) -> None:
     assert (arm.name, arm.policies) == ("base", ("",))
 
 
+def test_variant(tmp_path: Path) -> None:
+    experiment = read_experiment(write(tmp_path, TEXT))
+    dark = experiment.varied("dark")
+    assert (dark.name, dark.replicates) == (f"{experiment.name}-dark", 1)
+    assert dark.settings == {"data.val": [], "x.z": 2}
+    (arm,) = dark.arms
+    assert (arm.name, arm.policies) == ("base", ("", "there"))
+    assert dark.shortened().settings == {"data.val": [], "x.y": 1, "x.z": 2}
+    with pytest.raises(ConfigError, match="no variant 'bright', it has: dark"):
+        experiment.varied("bright")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -101,6 +115,9 @@ def test_short_version(tmp_path: Path) -> None:
         (("reference: base", "reference: nobody"), "no arm 'nobody'"),
         (("development:", "developing:"), "worlds: unknown key 'developing'"),
         (("question:", "question: ["), "not readable as YAML"),
+        (("dark: {replicates", "dark: {replica"), "variants.dark: unknown key 'replica'"),
+        (("dark: {replicates: 1, arms: [base]", "dark: {arms: [judged]"), "needs 'trained' there"),
+        (("dark: {", "dark: 3 #"), "variants.dark: expected some of replicates"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, change: tuple[str, str], message: str) -> None:
