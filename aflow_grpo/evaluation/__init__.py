@@ -8,6 +8,7 @@
 | `structure` | noise, agreement, and the variance behind the scores |
 | `visibility` | how far failure shows in a problem's text |
 | `search`, `search_space` | three searches for a domain's best workflow, and where they look |
+| `curves` | learning curves of several runs, as a picture |
 | `spending` | reward against USD, and break-even |
 | `recorded`, `recorded_figures` | the recorded runs of gpt-4o-mini, and all figures of them |
 | `published` | figures from papers and from runs whose outputs were not kept; named contrasts |

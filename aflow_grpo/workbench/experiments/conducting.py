@@ -1,8 +1,9 @@
 """One experiment from its name to its table: runs, analysis, files, and an entry in the lab book.
 
-The output folder holds every run, `rows.jsonl` (or what the analysis keeps), `table.md`, and
-`experiment.json`, which says what was run on which revision of the code. Not here: what an analysis
-does (`tables`, `trained_vs_fixed`, `searching`, `recorded_choice`).
+The output folder holds every run, `rows.jsonl` (or what the analysis keeps), `table.md`,
+`curves.svg` (how the training runs went), and `experiment.json`, which says what was run on which
+revision of the code. Not here: what an analysis does (`tables`, `trained_vs_fixed`, `searching`,
+`recorded_choice`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from aflow_grpo.assets import shipped_path
 from aflow_grpo.data.sources import DATA_VARIABLE
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.whole_file import WholeFile
+from aflow_grpo.workbench.experiments.courses import draw_courses
 from aflow_grpo.workbench.experiments.plan import Experiment, WorldKind, read_experiment
 from aflow_grpo.workbench.experiments.rows import Row, write_rows
 from aflow_grpo.workbench.experiments.running import Workshop, cells_of
@@ -163,7 +165,10 @@ def _made(
         return _recorded(experiment, root, short), {}
     replicates = experiment.replicates_in(kind)
     workshop = Workshop(experiment, root, tell=_tell)
-    rows = workshop.make(cells_of(experiment, replicates), workers)
+    cells = cells_of(experiment, replicates)
+    rows = workshop.make(cells, workers)
+    if (picture := draw_courses(root, cells, experiment.name)) is not None:
+        _keep(root / "curves.svg", picture)
     if experiment.analysis == "trained_vs_search":
         from aflow_grpo.workbench.experiments.search_table import search_table
         from aflow_grpo.workbench.experiments.searching import run_trained_vs_search
@@ -240,7 +245,7 @@ def _log(experiment: Experiment, root: Path, facts: dict[str, Any]) -> None:
     for key, value in facts.items():
         client.log_param(run, key, value)
     client.log_dict(run, asdict(experiment), "experiment.json")
-    for file in ("table.md", "rows.jsonl"):
+    for file in ("table.md", "rows.jsonl", "curves.svg"):
         if (root / file).is_file():
             client.log_artifact(run, str(root / file))
     client.set_terminated(run)
