@@ -49,7 +49,7 @@ class StructureMeans:
         scaled_N = (values_N - self._centre) / spread
         self._variances_C = self._searched(index_N, scaled_N)
         cells = aggregate(np.zeros_like(index_N), index_N, scaled_N)
-        self._alpha_S, _ = solve(self._kernel(self._seen), float(self._variances_C[-1]), cells)
+        self._alpha_S = solve(self._kernel(self._seen), float(self._variances_C[-1]), cells)
 
     def predict(self, structures_T: Sequence[Structure]) -> Floats:
         """(T,)."""

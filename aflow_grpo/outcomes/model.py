@@ -124,34 +124,6 @@ class OutcomeModel:
         with one_thread():
             return self._by_domain[domain].predict(texts_Q, structures_T, figure)
 
-    def deviation(
-        self, domain: str, texts_Q: Sequence[str], structures_T: Sequence[Structure]
-    ) -> Floats:
-        """The standard deviation of the expected accuracy, (Q, T); 0 where means are all."""
-        with one_thread():
-            return self._by_domain[domain].deviation(texts_Q, structures_T)
-
-    def cautious(
-        self,
-        domain: str,
-        texts_Q: Sequence[str],
-        structures_T: Sequence[Structure],
-        caution: float,
-    ) -> Floats:
-        """The reward that is expected when accuracy is taken to be lower than estimated, (Q, T).
-
-        Of several that were seen a few times the luckiest looks best; this prefers what is known
-        to be good.
-
-        Args:
-            domain: One of which rows were seen.
-            texts_Q: Questions, without passages.
-            structures_T: Need not have been seen.
-            caution: By how many standard deviations of the estimate.
-        """
-        with one_thread():
-            return self._by_domain[domain].cautious(texts_Q, structures_T, caution)
-
     def denoised(self, of: Literal["problem", "text"] = "problem") -> Floats:
         """The expected reward of each row, its own outcome counted, (N,).
 
@@ -256,18 +228,6 @@ class _DomainModel:
             return np.tile(self._cost.predict(structures_T), (len(texts_Q), 1))
         rate_QT = self._accuracy(texts_Q, structures_T)
         return rate_QT if figure == "accuracy" else self._paid(rate_QT, structures_T)
-
-    def deviation(self, texts_Q: Sequence[str], structures_T: Sequence[Structure]) -> Floats:
-        if self.process is None:
-            return np.zeros((len(texts_Q), len(structures_T)))
-        return self.process.deviation(texts_Q, structures_T)
-
-    def cautious(
-        self, texts_Q: Sequence[str], structures_T: Sequence[Structure], caution: float
-    ) -> Floats:
-        rate_QT = self._accuracy(texts_Q, structures_T)
-        lower_QT = rate_QT - caution * self.deviation(texts_Q, structures_T)
-        return self._paid(np.clip(lower_QT, 0.0, 1.0), structures_T)
 
     def denoised(self, of: Literal["problem", "text"]) -> Floats:
         """As of the model; rows that were too old for the fit count as new problems."""

@@ -100,7 +100,7 @@ class Process:
               s[np.ix_(cells.structures_M, cells.structures_M)])
              for k, s in self._pairs(start_C, self._seen_problems, self._seen_structures)]
         )  # fmt: skip
-        self._alpha_M, self._factor_MM = solve(total_MM, self.variances["noise"], cells)
+        self._alpha_M = solve(total_MM, self.variances["noise"], cells)
         alpha_PS = np.zeros((len(observed.texts_P), len(observed.structures_S)))
         alpha_PS[cells.problems_M, cells.structures_M] = self._alpha_M
         self._alpha_PS = alpha_PS
@@ -120,32 +120,6 @@ class Process:
             self._problems.words(texts_Q), self._problems.size(texts_Q),
         )  # fmt: skip
         return self._expected(problems, self._structures_like(structures_T))
-
-    def deviation(self, texts_Q: Sequence[str], structures_T: Sequence[Structure]) -> Floats:
-        """The standard deviation of what `predict` expects, without a new problem's own, (Q, T)."""
-        from scipy.linalg import solve_triangular
-
-        cells, spread_QT = self._cells, np.empty((len(texts_Q), len(structures_T)))
-        words_QP, size_QP = self._problems.words(texts_Q), self._problems.size(texts_Q)
-        words_Q, size_Q = self._problems.own(texts_Q)
-        features_T, contrast_T = self._structures.own(structures_T)
-        like, v = self._structures_like(structures_T), self.variances
-        everywhere_T = _MEAN_VARIANCE + v["structure"] + v["features"] * features_T
-        words_T = v["text"] + v["text_structure"] * contrast_T
-        size_T = v["size"] + v["size_structure"] * contrast_T
-        for q in range(len(texts_Q)):
-            one = slice(q, q + 1)
-            problems = _Problems(np.ones((1, words_QP.shape[1])), None, words_QP[one], size_QP[one])
-            cross_TM = sum(
-                k[0][None, cells.problems_M] * s[:, cells.structures_M]
-                for k, s in self._pairs(_as_array(v), problems, like)
-            )
-            known_MT = solve_triangular(
-                self._factor_MM, np.asarray(cross_TM).T, lower=True, check_finite=False
-            )
-            prior_T = everywhere_T + words_Q[q] * words_T + size_Q[q] * size_T
-            spread_QT[q] = np.sqrt(np.maximum(0.0, prior_T - (known_MT**2).sum(0)))
-        return self._spread * spread_QT
 
     def expected(self) -> Floats:
         """What is expected of the observed problems with the observed structures, (P, S)."""

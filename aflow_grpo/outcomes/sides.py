@@ -71,16 +71,6 @@ class ProblemSide:
         like_QP: Floats = self._standard(texts_Q) @ self._sizes_P2.T / 2
         return like_QP
 
-    def own(self, texts_Q: Sequence[str]) -> tuple[Floats, Floats]:
-        """Likeness of each text to itself, by words and by size, (Q,) each."""
-        size_Q = (self._standard(texts_Q) ** 2).sum(1) / 2
-        if self._vectors is None:
-            return np.zeros(len(texts_Q)), size_Q
-        words_QD = self._vectors.transform(texts_Q)
-        like_Q = np.asarray(words_QD.multiply(words_QD).sum(1)).ravel()
-        like_Q = like_Q - 2 * self._raw(words_QD).mean(1) + self._mean
-        return like_Q / self._scale, size_Q
-
     def _raw(self, words_QD: Any) -> Floats:
         like_QP: Floats = np.asarray((words_QD @ self._words_PD.T).todense(), dtype=np.float64)
         return like_QP
@@ -152,12 +142,6 @@ class StructureSide:
         """The centred mean of sameness and cosine, (T, S): for interactions."""
         both_TS = self.both(structures_T)
         return self._both_centred(both_TS, both_TS.mean(1))
-
-    def own(self, structures_T: Sequence[Structure]) -> tuple[Floats, Floats]:
-        """Likeness of each structure to itself, by features and by contrast, (T,) each."""
-        features_T = 1 - 2 * self._cosine(structures_T).mean(1) + self._like_mean
-        contrast_T = 1 - 2 * self.both(structures_T).mean(1) + self._both_mean
-        return features_T / self._like_scale, contrast_T / self._both_scale
 
     def _cosine(self, structures_T: Sequence[Structure]) -> Floats:
         cosine_TS: Floats = self._units(structures_T) @ self._unit_SD.T

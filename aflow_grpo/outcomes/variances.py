@@ -152,10 +152,11 @@ def _inverted(total_MM: Floats, noise: float, cells: Cells) -> tuple[Floats, Flo
     return inverse_MM, inverse_MM @ cells.means_M, log_det
 
 
-def solve(total_MM: Floats, noise: float, cells: Cells) -> tuple[Floats, Floats]:
-    """V⁻¹ y, (M,), and V's lower Cholesky factor, (M, M); `total_MM` is without the noise."""
+def solve(total_MM: Floats, noise: float, cells: Cells) -> Floats:
+    """V⁻¹ y, (M,); `total_MM` is V without the noise."""
     from scipy.linalg import cho_solve, cholesky
 
     total_MM = total_MM + np.diag(noise / cells.counts_M + _JITTER)
     factor_MM = cholesky(total_MM, lower=True, check_finite=False)
-    return cho_solve((factor_MM, True), cells.means_M, check_finite=False), factor_MM
+    alpha_M: Floats = cho_solve((factor_MM, True), cells.means_M, check_finite=False)
+    return alpha_M

@@ -63,10 +63,6 @@ class DemonstrationSettings:
     ``outcome_model``, which is to teach the better of several that work."""
     min_runs: int = 5
     """A workflow has run at least so often before it is shown (``outcome_model``)."""
-    caution: float = 0.0
-    """How many standard deviations below its estimate a workflow's accuracy is taken to be when the
-    best is chosen; above 0, what ran often is preferred to what was lucky a few times
-    (``outcome_model``)."""
     further_problems: int = 0
     """So many other training problems get one in each iteration, too: they are known by their text,
     and nothing is executed on them (``outcome_model``, ``auxiliary``)."""
@@ -89,10 +85,6 @@ class DemonstrationSettings:
             )
         if self.min_runs < 1:
             raise ConfigError(f"{key}.min_runs={self.min_runs}: expected at least 1.")
-        if not 0 <= self.caution < float("inf"):
-            raise ConfigError(
-                f"{key}.caution={self.caution:g}: expected 0 or more standard deviations."
-            )
         if self.further_problems < 0:
             raise ConfigError(
                 f"{key}.further_problems={self.further_problems}: expected 0 or more."
@@ -285,9 +277,7 @@ def _chosen(
     found = {}
     for group, problem in problems.items() if outlook is not None else ():
         assert outlook is not None
-        choices = outlook.choices(
-            problem.domain, problem.question, settings.min_runs, settings.caution
-        )
+        choices = outlook.choices(problem.domain, problem.question, settings.min_runs)
         if choices:
             seed = derive_seed(module.seed, "outcome_model", module.iteration, problem.id)
             one = choices[_drawn(choices, settings.temperature, seed)]
@@ -316,8 +306,8 @@ def _drawn(choices: Sequence[Choice], temperature: float, seed: int) -> int:
     """The place of one of the choices, which are sorted, best first."""
     if temperature == 0:
         return 0
-    worth_T = torch.tensor([choice.worth for choice in choices], dtype=torch.float64)
-    weights_T = torch.softmax(worth_T / temperature, 0)
+    expected_T = torch.tensor([choice.expected for choice in choices], dtype=torch.float64)
+    weights_T = torch.softmax(expected_T / temperature, 0)
     generator = torch.Generator().manual_seed(seed)
     return int(torch.multinomial(weights_T, 1, generator=generator))
 

@@ -94,8 +94,6 @@ class Choice:
     """Of its most frequent text, the end token included."""
     expected: float
     """Reward in points."""
-    worth: float
-    """By what it is chosen: `expected`, or with caution what is below it."""
 
 
 class Outlook:
@@ -146,26 +144,22 @@ class Outlook:
         structure = structure_of(rollout.execution.source, self._operators)
         return self._expected.get((rollout.problem.id, structure.key), rollout.reward.total)
 
-    def choices(self, domain: str, text: str, min_runs: int, caution: float = 0.0) -> list[Choice]:
+    def choices(self, domain: str, text: str, min_runs: int) -> list[Choice]:
         """The workflows that the policy wrote and that ran at least so often, best first.
 
         Args:
             domain: Of the problem.
             text: Its question.
             min_runs: As often at least.
-            caution: As of `OutcomeModel.cautious`.
         """
         candidates = self._memory.candidates(domain, min_runs)
         if not candidates:
             return []
         structures = [structure for structure, _ in candidates]
-        expected_T = worth_T = self.model.predict(domain, [text], structures)[0]
-        if caution:
-            worth_T = self.model.cautious(domain, [text], structures, caution)[0]
-        order = np.argsort(-worth_T, kind="stable")
+        expected_T = self.model.predict(domain, [text], structures)[0]
+        order = np.argsort(-expected_T, kind="stable")
         return [
-            Choice(structures[t], candidates[t][1], float(expected_T[t]), float(worth_T[t]))
-            for t in order.tolist()
+            Choice(structures[t], candidates[t][1], float(expected_T[t])) for t in order.tolist()
         ]
 
 
