@@ -100,18 +100,18 @@ def arms_page(rows: Sequence[Row], reference: str, metrics: Sequence[str]) -> st
     page = markdown_table(head, lines)
     if apart:
         page += "\nDifferences, paired by repetition and problem:\n\n"
-        page += markdown_table([*head[:3], *head[4:]], apart)
+        page += markdown_table(head, apart)
     return page + "\nBy data set:\n\n" + _by_dataset(rows, metrics)
 
 
 def _differences(base: Sequence[Row], members: Sequence[Row], metrics: Sequence[str]) -> list[str]:
-    texts = []
-    for name in metrics:
-        try:
-            texts.append(METRICS[name].text(difference(base, members, name), signed=True))
-        except ValueError:  # other repetitions
-            texts.append("")
-    return texts
+    """How many pairs there are, then each metric's difference; empty where there are none."""
+    try:
+        found = [difference(base, members, name) for name in metrics]
+    except ValueError:  # other repetitions
+        return [""] * (1 + len(metrics))
+    texts = [METRICS[n].text(f, signed=True) for n, f in zip(metrics, found, strict=True)]
+    return [size_of(found[0]) if found else "", *texts]
 
 
 def _by_dataset(rows: Sequence[Row], metrics: Sequence[str]) -> str:

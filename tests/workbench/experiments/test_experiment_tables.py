@@ -62,8 +62,10 @@ def test_page_of_arms() -> None:
     ]  # fmt: skip
     base = row(page, "new", "base", "greedy", "1 × 4")
     assert base[4].startswith("50.0 [")
-    assert row(page, "new", "mine - base")[4].startswith("-1.000 [")
-    assert row(page, "new", "mine - base")[3].startswith("+50.0 [")
+    beside = row(page, "new", "mine - base")
+    assert beside[3] == "1 × 4"
+    assert beside[4].startswith("+50.0 [")
+    assert beside[5].startswith("-1.000 [")
     assert row(page, "new", "mine", "greedy", "gsm8k")[4:] == ["100.0", "1.000", "2.00"]
 
 
@@ -78,8 +80,9 @@ def test_arms_that_only_some_replicates_have() -> None:
     rows = arm("base", "01") + arm("few", "11", replicate=1) + arm("none", "00", replicate=5)
     rows += arm("base", "00", replicate=1)
     page = arms_page(rows, "base", ["accuracy"])
-    assert row(page, "new", "few - base")[3].startswith("+100.0 [")
-    assert row(page, "new", "none - base")[3] == ""
+    assert row(page, "new", "few - base")[3] == "1 × 2"
+    assert row(page, "new", "few - base")[4].startswith("+100.0 [")
+    assert row(page, "new", "none - base")[3:] == ["", ""]
 
 
 @pytest.mark.parametrize("reference", ["", "gone"])
