@@ -63,6 +63,10 @@ class DemonstrationSettings:
     ``outcome_model``, which is to teach the better of several that work."""
     min_runs: int = 5
     """A workflow has run at least so often before it is shown (``outcome_model``)."""
+    tolerance: float = 0.0
+    """Of the workflows that are expected to earn within so many points of the best, the one that
+    ran by far most often is shown: what is taught changes when something is better, not when
+    something was lucky (``outcome_model``, without a temperature)."""
     further_problems: int = 0
     """So many other training problems get one in each iteration, too: they are known by their text,
     and nothing is executed on them (``outcome_model``, ``auxiliary``)."""
@@ -85,6 +89,8 @@ class DemonstrationSettings:
             )
         if self.min_runs < 1:
             raise ConfigError(f"{key}.min_runs={self.min_runs}: expected at least 1.")
+        if not 0 <= self.tolerance < float("inf"):
+            raise ConfigError(f"{key}.tolerance={self.tolerance:g}: expected 0 or more, in points.")
         if self.further_problems < 0:
             raise ConfigError(
                 f"{key}.further_problems={self.further_problems}: expected 0 or more."
@@ -280,7 +286,7 @@ def _chosen(
         choices = outlook.choices(problem.domain, problem.question, settings.min_runs)
         if choices:
             seed = derive_seed(module.seed, "outcome_model", module.iteration, problem.id)
-            one = choices[_drawn(choices, settings.temperature, seed)]
+            one = choices[_shown(choices, settings, seed)]
             completion = as_written_for(local(module.policy), problem, one.token_ids)
             found[group] = (completion, one.expected)
     return found
@@ -302,10 +308,14 @@ def _further(module: GRPOModule, count: int, first: int) -> dict[int, Problem]:
     return {first + share.first + n: problem for n, problem in enumerate(share.items)}
 
 
-def _drawn(choices: Sequence[Choice], temperature: float, seed: int) -> int:
+def _shown(choices: Sequence[Choice], settings: DemonstrationSettings, seed: int) -> int:
     """The place of one of the choices, which are sorted, best first."""
+    temperature = settings.temperature
     if temperature == 0:
-        return 0
+        least = choices[0].expected - settings.tolerance
+        near = [n for n, choice in enumerate(choices) if choice.expected >= least]
+        # Twice as often is more often: 10 runs and 11 are the same.
+        return max(near, key=lambda n: (choices[n].runs.bit_length(), -n))
     expected_T = torch.tensor([choice.expected for choice in choices], dtype=torch.float64)
     weights_T = torch.softmax(expected_T / temperature, 0)
     generator = torch.Generator().manual_seed(seed)

@@ -17,7 +17,7 @@ from aflow_grpo.records import Rollout, WorkflowSource
 from aflow_grpo.rewards import is_rehearsed
 from aflow_grpo.workflow.contract import OperatorSet
 
-__all__ = ["OutcomeMemory", "executed_as_written"]
+__all__ = ["Candidate", "OutcomeMemory", "executed_as_written"]
 
 
 def executed_as_written(rollout: Rollout) -> bool:
@@ -38,6 +38,16 @@ class _Seen(NamedTuple):
 
     row: OutcomeRow
     text: _Text
+
+
+class Candidate(NamedTuple):
+    """A structure that may be shown."""
+
+    structure: Structure
+    token_ids: tuple[int, ...]
+    """Of its most frequent text, the end token included."""
+    runs: int
+    """Of all its texts."""
 
 
 class OutcomeMemory:
@@ -72,8 +82,8 @@ class OutcomeMemory:
         """All of them, for a fit."""
         return [seen.row for seen in self._seen]
 
-    def candidates(self, domain: str, min_runs: int) -> list[tuple[Structure, tuple[int, ...]]]:
-        """Structures that ran at least so often, with the tokens of their most frequent text.
+    def candidates(self, domain: str, min_runs: int) -> list[Candidate]:
+        """Structures that ran at least so often, with their most frequent text.
 
         Of equally frequent texts the one that was seen first; structures in the order of their
         keys.
@@ -89,7 +99,7 @@ class OutcomeMemory:
                 if text.token_ids:
                     texts.setdefault(key, Counter())[text.token_ids] += 1
         return [
-            (structures[key], texts[key].most_common(1)[0][0])
+            Candidate(structures[key], texts[key].most_common(1)[0][0], runs[key])
             for key in sorted(texts)
             if runs[key] >= min_runs
         ]

@@ -94,6 +94,8 @@ class Choice:
     """Of its most frequent text, the end token included."""
     expected: float
     """Reward in points."""
+    runs: int
+    """How often it was executed."""
 
 
 class Outlook:
@@ -155,11 +157,12 @@ class Outlook:
         candidates = self._memory.candidates(domain, min_runs)
         if not candidates:
             return []
-        structures = [structure for structure, _ in candidates]
+        structures = [candidate.structure for candidate in candidates]
         expected_T = self.model.predict(domain, [text], structures)[0]
         order = np.argsort(-expected_T, kind="stable")
         return [
-            Choice(structures[t], candidates[t][1], float(expected_T[t])) for t in order.tolist()
+            Choice(structures[t], candidates[t].token_ids, float(expected_T[t]), candidates[t].runs)
+            for t in order.tolist()
         ]
 
 
