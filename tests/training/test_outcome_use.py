@@ -211,6 +211,22 @@ def test_the_workflow_of_the_highest_expectation_is_shown_for_every_group(writte
     ) == ([], [])
 
 
+@pytest.mark.parametrize(
+    ("tolerance", "further_runs", "good"),
+    [
+        (0.0, 40, True),  # the best, however seldom it ran
+        (100.0, 40, False),  # 48 runs against 88
+        (100.0, 2, True),  # 48 against 50 is as often
+    ],
+)
+def test_among_near_equals_what_ran_by_far_most_often_is_shown(
+    written: Any, tolerance: float, further_runs: int, good: bool
+) -> None:
+    batch = [ran(90 + group, 0, POOR, group % 4 == 0) for group in range(further_runs)]
+    for one in shown(written, batch, tolerance=tolerance):
+        assert (one.completion.token_ids == (7, 8, 9)) == good
+
+
 def test_a_temperature_draws_by_expectation_the_same_way_each_time(written: Any) -> None:
     batch = [ran(90 + group, 0, POOR, True) for group in range(40)]
     good = [
@@ -229,6 +245,7 @@ def test_a_temperature_draws_by_expectation_the_same_way_each_time(written: Any)
         (lambda: OutcomeSettings(min_rows=0), "min_rows=0: expected at least 1"),
         (lambda: OutcomeSettings(remembered_rows=9), "remembered_rows=9: expected at least min_"),
         (lambda: DemonstrationSettings(min_runs=0), "min_runs=0: expected at least 1"),
+        (lambda: DemonstrationSettings(tolerance=-0.5), "tolerance=-0.5: expected 0 or more"),
         (lambda: DemonstrationSettings(temperature=-1.0), "temperature=-1: expected 0 or more"),
         (lambda: GRPOSettings(demonstrations=DemonstrationSettings(source="outcome_model")),
          r"source=outcome_model needs the model, and model\.grpo\.outcome_model is null"),
