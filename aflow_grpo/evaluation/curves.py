@@ -10,28 +10,28 @@ import io
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-__all__ = ["Course", "draw_curves", "smoothed"]
+__all__ = ["History", "draw_curves", "smoothed"]
 
-Course = Mapping[int, float]
+History = Mapping[int, float]
 """Iteration -> value, of one run."""
 
 
-def smoothed(course: Course, window: int) -> dict[int, float]:
+def smoothed(history: History, window: int) -> dict[int, float]:
     """The mean over the last `window` values up to each iteration, fewer at the beginning.
 
     Args:
-        course: Of one run.
+        history: Of one run.
         window: From 1, which leaves it as it is.
     """
-    steps = sorted(course)
+    steps = sorted(history)
     return {
-        step: fmean(course[at] for at in steps[max(0, n + 1 - window) : n + 1])
+        step: fmean(history[at] for at in steps[max(0, n + 1 - window) : n + 1])
         for n, step in enumerate(steps)
     }
 
 
 def draw_curves(
-    panels: Mapping[str, Mapping[str, Sequence[Course]]], title: str, *, window: int = 5
+    panels: Mapping[str, Mapping[str, Sequence[History]]], title: str, *, window: int = 5
 ) -> str:
     """An SVG with one panel for each figure, side by side.
 
@@ -50,11 +50,11 @@ def draw_curves(
         figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True
     ):
         for setting, runs in settings.items():
-            courses = [smoothed(run, window) for run in runs if run]
-            steps = sorted({step for course in courses for step in course})
-            values = [[course[step] for course in courses if step in course] for step in steps]
+            histories = [smoothed(run, window) for run in runs if run]
+            steps = sorted({step for history in histories for step in history})
+            values = [[history[step] for history in histories if step in history] for step in steps]
             (line,) = axes.plot(
-                steps, [fmean(at) for at in values], label=f"{setting} ({len(courses)})"
+                steps, [fmean(at) for at in values], label=f"{setting} ({len(histories)})"
             )
             low, high = [min(at) for at in values], [max(at) for at in values]
             axes.fill_between(steps, low, high, color=line.get_color(), alpha=0.2, linewidth=0)

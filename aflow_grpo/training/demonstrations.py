@@ -65,14 +65,16 @@ class DemonstrationSettings:
     """A workflow has run at least so often before it is shown (``outcome_model``)."""
     tolerance: float = 0.0
     """Of the workflows that are expected to earn within so many points of the best, the one that
-    ran by far most often is shown: what is taught changes when something is better, not when
-    something was lucky (``outcome_model``, without a temperature)."""
+    ran most often is shown, in powers of two (8 to 15 runs are the same): what is taught changes
+    when something is better, not when something was lucky (``outcome_model``, without a
+    temperature)."""
     further_problems: int = 0
     """So many other training problems get one in each iteration, too: they are known by their text,
     and nothing is executed on them (``outcome_model``, ``auxiliary``)."""
     temperature: float = 0.0
-    """0 shows the workflow of the highest expected reward; above, one is drawn with a probability
-    proportional to exp(expected reward / temperature), in points (``outcome_model``)."""
+    """0 shows the workflow of the highest expected reward, or the near equal that `tolerance`
+    prefers; above, one is drawn with a probability proportional to exp(expected reward /
+    temperature), in points (``outcome_model``)."""
     remembered_problems: int = 10_000
     """Of so many problems, those seen last, the best workflow is remembered (``rollouts``)."""
 
@@ -314,7 +316,7 @@ def _shown(choices: Sequence[Choice], settings: DemonstrationSettings, seed: int
     if temperature == 0:
         least = choices[0].expected - settings.tolerance
         near = [n for n, choice in enumerate(choices) if choice.expected >= least]
-        # Twice as often is more often: 10 runs and 11 are the same.
+        # In powers of two: 8 to 15 runs are the same, twice as often is always more.
         return max(near, key=lambda n: (choices[n].runs.bit_length(), -n))
     expected_T = torch.tensor([choice.expected for choice in choices], dtype=torch.float64)
     weights_T = torch.softmax(expected_T / temperature, 0)

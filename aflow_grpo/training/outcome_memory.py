@@ -17,7 +17,7 @@ from aflow_grpo.records import Rollout, WorkflowSource
 from aflow_grpo.rewards import is_rehearsed
 from aflow_grpo.workflow.contract import OperatorSet
 
-__all__ = ["Candidate", "OutcomeMemory", "executed_as_written"]
+__all__ = ["OutcomeMemory", "executed_as_written"]
 
 
 def executed_as_written(rollout: Rollout) -> bool:

@@ -18,13 +18,13 @@ def test_worked_window() -> None:
     st.integers(1, 20),
 )
 def test_a_mean_stays_within_and_a_window_of_one_changes_nothing(
-    course: dict[int, float], window: int
+    history: dict[int, float], window: int
 ) -> None:
-    found = smoothed(course, window)
-    assert found.keys() == course.keys()
-    assert min(course.values()) - 1e-9 <= min(found.values())
-    assert max(found.values()) <= max(course.values()) + 1e-9
-    assert smoothed(course, 1) == course
+    found = smoothed(history, window)
+    assert found.keys() == history.keys()
+    assert min(history.values()) - 1e-9 <= min(found.values())
+    assert max(found.values()) <= max(history.values()) + 1e-9
+    assert smoothed(history, 1) == history
 
 
 def drawn(name: str = "full & <quick>") -> str:

@@ -216,7 +216,8 @@ def test_the_workflow_of_the_highest_expectation_is_shown_for_every_group(writte
     [
         (0.0, 40, True),  # the best, however seldom it ran
         (100.0, 40, False),  # 48 runs against 88
-        (100.0, 2, True),  # 48 against 50 is as often
+        (100.0, 15, True),  # 48 against 63 is as often
+        (100.0, 16, False),  # 64 is the next power of two
     ],
 )
 def test_among_near_equals_what_ran_by_far_most_often_is_shown(

@@ -25,10 +25,10 @@ from aflow_grpo.assets import shipped_path
 from aflow_grpo.data.sources import DATA_VARIABLE
 from aflow_grpo.errors import ConfigError
 from aflow_grpo.whole_file import WholeFile
-from aflow_grpo.workbench.experiments.courses import draw_courses
+from aflow_grpo.workbench.experiments.histories import draw_histories
 from aflow_grpo.workbench.experiments.plan import Experiment, WorldKind, read_experiment
 from aflow_grpo.workbench.experiments.rows import Row, write_rows
-from aflow_grpo.workbench.experiments.running import Workshop, cells_of
+from aflow_grpo.workbench.experiments.running import Cell, Workshop, cells_of
 from aflow_grpo.workbench.experiments.tables import METRICS, arms_page
 
 __all__ = ["conduct", "find_experiment"]
@@ -167,8 +167,7 @@ def _made(
     workshop = Workshop(experiment, root, tell=_tell)
     cells = cells_of(experiment, replicates)
     rows = workshop.make(cells, workers)
-    if (picture := draw_courses(root, cells, experiment.name)) is not None:
-        _keep(root / "curves.svg", picture)
+    _draw(root, cells, experiment.name)
     if experiment.analysis == "trained_vs_search":
         from aflow_grpo.workbench.experiments.search_table import search_table
         from aflow_grpo.workbench.experiments.searching import run_trained_vs_search
@@ -185,6 +184,17 @@ def _made(
         return table(rows), _facts(rows)
     write_rows(root / "rows.jsonl", rows)
     return arms_page(rows, experiment.reference, experiment.metrics), _facts(rows)
+
+
+def _draw(root: Path, cells: Sequence[Cell], title: str) -> None:
+    """Keep the picture, if there is one; the table does not hang on it."""
+    try:
+        picture = draw_histories(root, cells, title)
+    except ConfigError as error:  # e.g. a tracking server has the metrics
+        _tell(f"no {root / 'curves.svg'}: {error}")
+        return
+    if picture is not None:
+        _keep(root / "curves.svg", picture)
 
 
 def _recorded(experiment: Experiment, root: Path, short: bool) -> str:

@@ -260,21 +260,33 @@ def _check(experiment: Experiment, where: str) -> None:
         if not isinstance(changed, dict):
             raise ConfigError(f"{where}: {key}: expected some of {', '.join(_CHANGES)}.")
         _refuse_unknown(changed, _CHANGES, f"{where}: {key}")
+        _check_kinds(changed, Experiment, f"{where}: {key}", (*_LISTS, "arms"))
         kept = changed.get("arms") or ()
         for arm in map(experiment.arm, kept):
             if arm.of and arm.of not in kept:
                 raise ConfigError(f"{where}: {key}.arms: {arm.name!r} needs {arm.of!r} there, too.")
+    for name in experiment.variants:
+        if not isinstance(name, str) or not re.fullmatch(r"[\w.-]+", name):
+            raise ConfigError(
+                f"{where}: variants: {name!r}: expected a text of letters, digits, points, dashes "
+                "or underscores, as it names a folder; quote what YAML takes for something else."
+            )
     for name, told in experiment.judge.items():
         if not isinstance(told, dict):
             raise ConfigError(f"{where}: judge.{name}: expected settings; {{}} for no other ones.")
 
 
-def _check_kinds(given: Mapping[str, Any], kind: type[Arm | Experiment], where: str) -> None:
+def _check_kinds(
+    given: Mapping[str, Any],
+    kind: type[Arm | Experiment],
+    where: str,
+    lists: Sequence[str] = _LISTS,
+) -> None:
     """Keys that are unknown, and values that are no list, mapping or number where one is due."""
     _refuse_unknown(given, [f.name for f in fields(kind)], where)
     for key, value in given.items():
         due: type = str if key in _TEXTS else dict
-        if key in _LISTS:
+        if key in lists:
             due = list
         elif key == "train":
             due = bool

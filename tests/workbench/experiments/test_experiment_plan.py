@@ -118,6 +118,12 @@ def test_variant(tmp_path: Path) -> None:
         (("dark: {replicates", "dark: {replica"), "variants.dark: unknown key 'replica'"),
         (("dark: {replicates: 1, arms: [base]", "dark: {arms: [judged]"), "needs 'trained' there"),
         (("dark: {", "dark: 3 #"), "variants.dark: expected some of replicates"),
+        (("dark: {", "1: {"), "variants: 1: expected a text"),
+        (("dark: {", "a/b: {"), "variants: 'a/b': expected a text"),
+        (("dark: {replicates: 1", "dark: {replicates: 0"), "variants.dark: replicates=0: expected"),
+        (("dark: {replicates: 1", "dark: {replicates: many"), "='many': expected a number"),
+        (("1, arms: [base]", "1, arms: base"), "variants.dark: arms='base': expected a list"),
+        (("settings: {x.y: 1}", "settings: "), "short: settings=None: expected a mapping"),
     ],
 )
 def test_mistakes_are_told(tmp_path: Path, change: tuple[str, str], message: str) -> None:
