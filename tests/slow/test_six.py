@@ -59,7 +59,12 @@ def arguments(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
                     "sampling": LIMITS,
                 }
             },
-            "grpo": {"group_size": 4, "sample_batch_size": 16, "micro_batch_size": 4},
+            "grpo": {
+                "group_size": 4,
+                "sample_batch_size": 16,
+                "micro_batch_size": 4,
+                "outcome_model": {"explore": 8, "explore_samples": 16, "from_iteration": 0},
+            },
             "evaluation": {"samples": 1, "sample_batch_size": 16},
         },
         "data": {"batch_size": 4},

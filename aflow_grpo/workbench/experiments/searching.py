@@ -209,6 +209,14 @@ def run_trained_vs_search(
     options = SearchOptions.read(replicate.fill(experiment.options))
     validation, held_out = load_sources(options.validation), load_sources(options.held_out)
     _check_apart(validation, held_out)
+    cells = [
+        Cell(arm, replicate, policy, at)
+        for arm in experiment.arms
+        if arm.train and not arm.of
+        for at, policy in enumerate(arm.policies or ("",))
+    ]
+    if experiment.settings.get("data.skip_too_long"):
+        held_out = _askable(held_out, [out_dir / cell.name / "fit" for cell in cells])
     began = time.monotonic()
     searched = run_searches(experiment, replicate, validation)
     with _arena(experiment, replicate, held_out) as arena:
@@ -217,16 +225,10 @@ def run_trained_vs_search(
             _search_curve(strategy, seed, cpu_s, standings, judge)
             for strategy, seed, cpu_s, standings in searched
         ]
-        for arm in experiment.arms:
-            if not arm.train or arm.of:
-                continue
-            cells = [Cell(arm, replicate, p, at) for at, p in enumerate(arm.policies or ("",))]
-            for cell in cells:
-                fit = out_dir / cell.name / "fit"
-                points = judge_checkpoints(
-                    fit, held_out, arena, warm_start_usd=options.warm_start_usd
-                )
-                curves.append(Curve(arm.name, cell.policy_at, tuple(points), _recorded_cpu_s(fit)))
+        for cell in cells:
+            fit = out_dir / cell.name / "fit"
+            points = judge_checkpoints(fit, held_out, arena, warm_start_usd=options.warm_start_usd)
+            curves.append(Curve(cell.arm.name, cell.policy_at, tuple(points), _recorded_cpu_s(fit)))
     result = {
         "replicate": replicate.number,
         "world": replicate.world,
@@ -242,6 +244,15 @@ def run_trained_vs_search(
     return result
 
 
+def _askable(problems: Sequence[Problem], runs: Sequence[Path]) -> list[Problem]:
+    """Without those that one of the policies cannot be asked; searches are not judged on them."""
+    from aflow_grpo.workbench.policies import load_policy  # torch, which searches do without
+
+    asked = [problem.visible for problem in problems]
+    long = {name for run in runs for name in load_policy(run).policy.too_long(asked)}
+    return [problem for problem in problems if problem.id not in long]
+
+
 def _done(kept: Path, made_with: str) -> dict[str, Any] | None:
     """A result that is there."""
     if not kept.is_file():
@@ -253,9 +264,6 @@ def _done(kept: Path, made_with: str) -> dict[str, Any] | None:
             "--output, or remove that file."
         )
     return done
-
-
-# The searches
 
 
 def _arena(experiment: Experiment, replicate: Replicate, problems: Sequence[Problem]) -> Arena:
@@ -307,9 +315,6 @@ def _evaluator(arena: Arena, problems: Sequence[Problem], seed: int) -> Evaluate
 def _execute(arena: Arena, pairs: Sequence[tuple[Problem, str]], repeat: int) -> list[Outcome]:
     rollouts = arena.run([Bout(problem, text, repeat) for problem, text in pairs])
     return [Outcome(r.reward.total, r.score.correct, r.execution.usage.cost_usd) for r in rollouts]
-
-
-# The judging
 
 
 class _Judge:
