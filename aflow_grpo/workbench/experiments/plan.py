@@ -140,7 +140,9 @@ class Experiment:
         """
         if variant not in self.variants:
             known = ", ".join(self.variants) or "none"
-            raise ConfigError(f"{self.name}: there is no variant {variant!r}, it has: {known}.")
+            raise ConfigError(
+                f"{self.name}: there is no variant {variant!r}, expected one of {known}."
+            )
         return replace(self._with(self.variants[variant]), name=f"{self.name}-{variant}")
 
     def _with(self, told: Mapping[str, Any]) -> Experiment:

@@ -102,7 +102,7 @@ def test_variant(tmp_path: Path) -> None:
     (arm,) = dark.arms
     assert (arm.name, arm.policies) == ("base", ("", "there"))
     assert dark.shortened().settings == {"data.val": [], "x.y": 1, "x.z": 2}
-    with pytest.raises(ConfigError, match="no variant 'bright', it has: dark"):
+    with pytest.raises(ConfigError, match="no variant 'bright', expected one of dark"):
         experiment.varied("bright")
 
 
