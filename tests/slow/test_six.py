@@ -95,6 +95,6 @@ def test_fit_validate_and_test_on_six_datasets(
         if split == "val":
             assert longest > 1000, "HotpotQA's contexts are shortened, not dropped"
     assert logged["val/status/cut", 3] + logged["val/status/invalid", 3] == 1
-    assert logged["val/length/completion_tokens/max", 3] <= LIMITS["max_new_tokens"]
+    assert logged["val/length/completion_tokens.max", 3] <= LIMITS["max_new_tokens"]
     validated = metrics_of(root, "validate")
     assert {key: logged[key] for key in validated} == validated

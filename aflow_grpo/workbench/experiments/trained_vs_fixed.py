@@ -70,7 +70,8 @@ def baseline_rows(
 
     Args:
         experiment: Its `options.select_per_domain` says on how many training problems the fixed
-            workflows are compared.
+            workflows are compared, `options.router_min_runs` (5) how often a run's workflow ran at
+            least for the router to choose it.
         replicate: Which.
         root: The experiment's folder.
         policy: The trained policy's rows of this replicate: the mix is matched to their cost, and
@@ -97,7 +98,8 @@ def baseline_rows(
         routers = {"router, from fixed workflows": Router(executed_rows(chosen_on, selection))}
         for arm in experiment.options.get("routers", ()):
             run = root / Cell(experiment.arm(arm), replicate).name / "fit"
-            routers[f"router, from the run of {arm}"] = from_journal(run)
+            least = int(experiment.options.get("router_min_runs", 5))
+            routers[f"router, from the run of {arm}"] = from_journal(run, min_runs=least)
         for number, (name, router) in enumerate(routers.items()):
             rows += routed_rows(
                 router,
