@@ -70,8 +70,8 @@ def baseline_rows(
 
     Args:
         experiment: Its `options.select_per_domain` says on how many training problems the fixed
-            workflows are compared, `options.router_min_runs` (5) how often a run's workflow ran at
-            least for the router to choose it.
+            workflows are compared, `options.router_min_runs` (5) how often a workflow ran at least
+            for a router to choose it.
         replicate: Which.
         root: The experiment's folder.
         policy: The trained policy's rows of this replicate: the mix is matched to their cost, and
@@ -95,10 +95,11 @@ def baseline_rows(
         chosen_on = execute_fixed(arena, selection, n, "selection", folder / "selection.jsonl")
         fixed = execute_fixed(arena, problems, n, judged_on, folder / "judged.jsonl")
         rows = _fixed_arms(chosen_on, fixed, policy)
-        routers = {"router, from fixed workflows": Router(executed_rows(chosen_on, selection))}
+        least = int(experiment.options.get("router_min_runs", 5))
+        known = executed_rows(chosen_on, selection)
+        routers = {"router, from fixed workflows": Router(known, min_runs=least)}
         for arm in experiment.options.get("routers", ()):
             run = root / Cell(experiment.arm(arm), replicate).name / "fit"
-            least = int(experiment.options.get("router_min_runs", 5))
             routers[f"router, from the run of {arm}"] = from_journal(run, min_runs=least)
         for number, (name, router) in enumerate(routers.items()):
             rows += routed_rows(
