@@ -88,12 +88,11 @@ def test_injected_trouble_is_retried_and_changes_no_reply(simulator: Simulator) 
     faults = FaultSettings(rate_429=0.2, rate_500=0.2, rate_hang=0.1, retry_after_s=0.01)
     calm, calm_attempts = ask_all(simulator.tier(), workload())
     with Simulator(WORLD, MARKERS, SimulatorSettings(faults=faults)) as troubled:
-        tier = troubled.tier(timeout_s=0.5, backoff_s=0.001, max_attempts=20)
+        tier = troubled.tier(timeout_s=1.5, backoff_s=0.001, max_attempts=20)
         rough, attempts = ask_all(tier, workload())
     assert rough == calm
     assert calm_attempts == 60
-    # Each attempt fails with probability 1/2: 120 expected; a busy machine adds timeouts.
-    assert 90 <= attempts <= 200
+    assert 90 <= attempts <= 150  # each attempt fails with probability 1/2: 120 expected
 
 
 def test_latency_is_waited_for() -> None:
